@@ -171,7 +171,7 @@ bool ExpectedLeaks(const std::string& plugin_path, std::string* json, std::strin
                  kServer, kOnceBytes, 0);
   AppendExpected(json, "plugin", "Tokenize", kThere, plugin_line, "heap", "server",
                  "leaky_plugin.so", kPluginBytes, kPluginEvery);
-  AppendExpected(json, "mapping", "LeakMapping", kHere, LeakMapping(kWhere), "mmap", "server",
+  AppendExpected(json, "mapping", "LeakMapping", kHere, LeakMapping(kWhere), "mapping", "server",
                  kServer, kMappingBytes, kMappingEvery);
   AppendExpected(json, "runner", "LeakInRunner", kHere, LeakInRunner(kWhere), "heap", "runner",
                  kServer, kRunnerBytes, 1);
