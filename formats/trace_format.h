@@ -73,11 +73,12 @@ enum class LossKind : uint8_t {
 
 // Tags. Events (below 0x80) are laid out as FORMAT.md says, without length.
 enum class Tag : uint8_t {
-  kTimeThread = 0x01,  // time delta (varint ns, from the chunk's running time), thread id (varint): holds until the next one
+  kTimeThread = 0x01,  // time delta (signed ns, from the chunk's running time), thread id: hold until the next one
   kAlloc = 0x02,       // see EncodeAlloc in encode.h
   kFree = 0x03,
   kMap = 0x04,
   kUnmap = 0x05,
+  kReset = 0x06,       // no payload: the delta state starts afresh (once per chunk, before its first event)
   kLengthPrefixed = 0x80,
   kHeader = 0x80,
   kModule = 0x81,

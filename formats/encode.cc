@@ -1,0 +1,263 @@
+#include "formats/encode.h"
+
+#include <cstring>
+#include <initializer_list>
+
+#include "formats/varint.h"
+
+namespace ollamatrace {
+namespace {
+
+template <typename Enum>
+constexpr uint8_t Byte(Enum value) {
+  return static_cast<uint8_t>(value);
+}
+
+uint8_t* PutDelta(uint8_t* out, uint64_t value, uint64_t base) {
+  return PutVarint(out, ZigZag(value - base));
+}
+
+uint8_t* PutText(uint8_t* out, const Text& text, size_t limit) {
+  const size_t size = text.size < limit ? text.size : limit;
+  out = PutVarint(out, size);
+  if (size != 0) memcpy(out, text.data, size);
+  return out + size;
+}
+
+// Reset when the chunk has none yet, TimeThread when the time or the thread differs from the record
+// before.
+uint8_t* PutMoment(DeltaState* state, uint64_t time_ns, ThreadId thread, uint8_t* out) {
+  const uint32_t thread_number = static_cast<uint32_t>(thread);
+  ChunkStats* stats = &state->stats;
+  if (state->started == 0) {
+    state->started = 1;
+    *out++ = Byte(Tag::kReset);
+  }
+  if (stats->events == 0 || time_ns < stats->first_ns) stats->first_ns = time_ns;
+  if (stats->events == 0 || time_ns > stats->last_ns) stats->last_ns = time_ns;
+  ++stats->events;
+  if (time_ns != state->time_ns || thread_number != state->thread) {
+    *out++ = Byte(Tag::kTimeThread);
+    out = PutDelta(out, time_ns, state->time_ns);
+    out = PutVarint(out, thread_number);
+    state->time_ns = time_ns;
+    state->thread = thread_number;
+  }
+  return out;
+}
+
+uint8_t* PutAddress(DeltaState* state, uint64_t address, uint8_t* out) {
+  out = PutDelta(out, address, state->address);
+  state->address = address;
+  return out;
+}
+
+uint8_t* PutStack(DeltaState* state, StackId stack, uint8_t* out) {
+  out = PutDelta(out, static_cast<uint32_t>(stack), state->stack);
+  state->stack = static_cast<uint32_t>(stack);
+  return out;
+}
+
+// A record with a length: begin with the place that its payload is first written to, end by moving
+// the payload behind its length, whose own size is known only then.
+constexpr size_t kLengthRoom = 4;
+
+uint8_t* Payload(uint8_t* out) { return out + 1 + kLengthRoom; }
+
+size_t Close(Tag tag, uint8_t* out, const uint8_t* payload_end) {
+  const uint8_t* payload = Payload(out);
+  const size_t size = static_cast<size_t>(payload_end - payload);
+  *out = Byte(tag);
+  uint8_t* place = PutVarint(out + 1, size);
+  memmove(place, payload, size);
+  return static_cast<size_t>(place - out) + size;
+}
+
+}  // namespace
+
+size_t EncodeAlloc(DeltaState* state, const AllocRecord& record, uint8_t* out) {
+  uint8_t* p = PutMoment(state, record.time_ns, record.thread, out);
+  *p++ = Byte(Tag::kAlloc);
+  *p++ = Byte(record.domain);
+  *p++ = Byte(record.function);
+  p = PutAddress(state, record.address, p);
+  p = PutVarint(p, record.size);
+  p = PutStack(state, record.stack, p);
+  return static_cast<size_t>(p - out);
+}
+
+size_t EncodeFree(DeltaState* state, const FreeRecord& record, uint8_t* out) {
+  uint8_t* p = PutMoment(state, record.time_ns, record.thread, out);
+  *p++ = Byte(Tag::kFree);
+  *p++ = Byte(record.domain);
+  p = PutAddress(state, record.address, p);
+  return static_cast<size_t>(p - out);
+}
+
+size_t EncodeMap(DeltaState* state, const MapRecord& record, uint8_t* out) {
+  uint8_t* p = PutMoment(state, record.time_ns, record.thread, out);
+  *p++ = Byte(Tag::kMap);
+  *p++ = Byte(record.function);
+  *p++ = record.protection;
+  *p++ = record.kind;
+  p = PutAddress(state, record.address, p);
+  p = PutVarint(p, record.length);
+  p = PutStack(state, record.stack, p);
+  return static_cast<size_t>(p - out);
+}
+
+size_t EncodeUnmap(DeltaState* state, const UnmapRecord& record, uint8_t* out) {
+  uint8_t* p = PutMoment(state, record.time_ns, record.thread, out);
+  *p++ = Byte(Tag::kUnmap);
+  p = PutAddress(state, record.address, p);
+  p = PutVarint(p, record.length);
+  return static_cast<size_t>(p - out);
+}
+
+size_t EncodeHeader(const HeaderRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  memcpy(p, kTraceMagic, sizeof(kTraceMagic));
+  p += sizeof(kTraceMagic);
+  p = PutVarint(p, record.version);
+  p = PutVarint(p, record.pid);
+  p = PutVarint(p, record.ppid);
+  p = PutVarint(p, record.start_ns);
+  p = PutVarint(p, record.wall_ns);
+  p = PutVarint(p, record.process_start);
+  *p++ = Byte(record.mode);
+  p = PutVarint(p, record.sample_bytes);
+  p = PutVarint(p, record.page_bytes);
+  p = PutVarint(p, record.segment);
+  *p++ = record.born_by_fork;
+  p = PutText(p, record.exe, kMaxPathBytes);
+  p = PutText(p, record.argv, kMaxArgvBytes);
+  p = PutText(p, record.library, kMaxNameBytes);
+  p = PutText(p, record.architecture, kMaxNameBytes);
+  return Close(Tag::kHeader, out, p);
+}
+
+size_t EncodeModule(const ModuleRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, static_cast<uint32_t>(record.id));
+  p = PutVarint(p, record.time_ns);
+  p = PutVarint(p, record.bias);
+  p = PutVarint(p, record.begin);
+  p = PutVarint(p, record.end);
+  p = PutText(p, record.build_id, kMaxBuildIdBytes);
+  p = PutText(p, record.path, kMaxPathBytes);
+  return Close(Tag::kModule, out, p);
+}
+
+size_t EncodeModuleUnload(const ModuleUnloadRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, static_cast<uint32_t>(record.id));
+  p = PutVarint(p, record.time_ns);
+  return Close(Tag::kModuleUnload, out, p);
+}
+
+size_t EncodeThread(const ThreadRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, static_cast<uint32_t>(record.id));
+  p = PutVarint(p, record.time_ns);
+  p = PutVarint(p, record.tid);
+  p = PutText(p, record.name, kMaxNameBytes);
+  return Close(Tag::kThread, out, p);
+}
+
+size_t EncodeThreadEnd(const ThreadEndRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, static_cast<uint32_t>(record.id));
+  p = PutVarint(p, record.time_ns);
+  return Close(Tag::kThreadEnd, out, p);
+}
+
+size_t EncodeNode(const NodeRecord& record, uint8_t* out) {
+  // The one frequent record of this kind: its length is always one byte, so its payload needs no
+  // moving.
+  static_assert(4 * kMaxVarint32Bytes + kMaxVarintBytes + 1 < 0x80);
+  uint8_t* const payload = out + 2;
+  uint8_t* p = payload;
+  p = PutVarint(p, static_cast<uint32_t>(record.id));
+  p = PutVarint(p, static_cast<uint32_t>(record.parent));
+  p = PutVarint(p, static_cast<uint32_t>(record.module));
+  p = PutVarint(p, record.address);
+  *p++ = record.exact;
+  out[0] = Byte(Tag::kNode);
+  out[1] = static_cast<uint8_t>(p - payload);
+  return static_cast<size_t>(p - out);
+}
+
+size_t EncodeCounters(const CountersRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, static_cast<uint32_t>(record.stack));
+  *p++ = Byte(record.domain);
+  p = PutVarint(p, record.pairs);
+  p = PutVarint(p, record.bytes);
+  p = PutVarint(p, record.lifetime_ns);
+  p = PutVarint(p, record.peak_bytes);
+  p = PutVarint(p, record.first_ns);
+  p = PutVarint(p, record.last_ns);
+  return Close(Tag::kCounters, out, p);
+}
+
+size_t EncodeSample(const SampleRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, record.time_ns);
+  // One more than the gauge: 0, the cheapest, is "unknown".
+  for (const uint64_t gauge :
+       {record.rss_anon, record.rss_file, record.rss_shmem, record.swap, record.arena,
+        record.mmapped, record.in_use, record.retained, record.trimmable, record.open_files,
+        record.sockets, record.threads, record.pooled_bytes, record.pooled_blocks,
+        record.pooled_peak_bytes, record.tracer_cpu_ns, record.tracer_bytes}) {
+    p = PutVarint(p, gauge + 1);
+  }
+  return Close(Tag::kSample, out, p);
+}
+
+size_t EncodeLoss(const LossRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, record.time_ns);
+  *p++ = Byte(record.kind);
+  p = PutVarint(p, record.events);
+  return Close(Tag::kLoss, out, p);
+}
+
+size_t EncodeMessage(const MessageRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, record.time_ns);
+  p = PutText(p, record.text, kMaxMessageBytes);
+  return Close(Tag::kMessage, out, p);
+}
+
+size_t EncodeEnd(const EndRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, record.time_ns);
+  *p++ = Byte(record.kind);
+  return Close(Tag::kEnd, out, p);
+}
+
+const char* DomainName(Domain domain) {
+  switch (domain) {
+    case Domain::kHeap:
+      return "heap";
+    case Domain::kMapping:
+      return "mapping";
+    case Domain::kBreak:
+      return "break";
+    case Domain::kDevice:
+      return "device";
+    case Domain::kManaged:
+      return "managed";
+    case Domain::kPinned:
+      return "pinned";
+    case Domain::kPool:
+      return "pool";
+    case Domain::kVirtual:
+      return "virtual";
+    case Domain::kGraph:
+      return "graph";
+  }
+  return "unknown";
+}
+
+}  // namespace ollamatrace
