@@ -6,7 +6,6 @@
 #include <string_view>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "analyzer/symbolize/symbol_table.h"
 
 namespace ollamatrace {
@@ -29,8 +28,8 @@ constexpr int kFuncdataSamples = 64;
 
 bool LooksLikeGo(const ElfFile& file) {
   for (const ElfSection& section : file.sections()) {
-    if (absl::StartsWith(section.name, ".go.") || absl::StartsWith(section.name, ".note.go.") ||
-        section.name == ".gosymtab" || absl::EndsWith(section.name, ".gopclntab")) {
+    if (section.name.starts_with(".go.") || section.name.starts_with(".note.go.") ||
+        section.name == ".gosymtab" || section.name.ends_with(".gopclntab")) {
       return true;
     }
   }
@@ -66,7 +65,7 @@ std::vector<uint8_t> Relocated(ByteSpan bytes, uint64_t address, const Relocatio
 // The table by its section's name; else the largest one among those that the magic number leads to.
 std::optional<Location> FindTable(const ElfFile& file) {
   for (const ElfSection& section : file.sections()) {
-    if (!absl::EndsWith(section.name, ".gopclntab")) continue;
+    if (!section.name.ends_with(".gopclntab")) continue;
     const ByteSpan contents = file.Contents(section);
     if (contents.size() >= 8 && HasTableMagic(contents.data())) {
       return Location{section.address, contents};
