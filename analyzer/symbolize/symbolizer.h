@@ -69,9 +69,9 @@ struct SymbolizerOptions {
 enum class ModuleState {
   kOk,  // The file that ran was found and read. Whether it has names is said by ModuleStatus's
         // flags.
-  kUnverified,  // Found by its path alone: the trace recorded no build-id for it, or the file has
-                // none.
-  kNoFile,      // No such file (or not readable), in any place that was searched.
+  kUnverified,      // Found by its path alone: the trace recorded no build-id for it.
+                    // none.
+  kNoFile,          // No such file (or not readable), in any place that was searched.
   kBuildIdDiffers,  // A file is there, but another one: replaced since. It is not used.
   kUnreadable,  // A file is there, but it is not an ELF file of a supported kind, or it is damaged.
   kNotAFile,    // "[vdso]", "[anon]", "": nothing to look for.
