@@ -1,0 +1,102 @@
+"""A real `ollama serve`, when OLLAMA_BIN names one: the tiny model is created, asked 50 times, unloaded.
+
+Nothing is pulled; the server's home, models and port are the test's own.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import tracing
+
+GENERATES = 50
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class OllamaTest(tracing.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.ollama = os.environ.get("OLLAMA_BIN", "")
+        if not os.access(cls.ollama, os.X_OK):
+            raise tracing.unittest.SkipTest("OLLAMA_BIN names no ollama program")
+
+    def call(self, path, body=None):
+        request = urllib.request.Request(
+            f"http://{self.host}{path}", None if body is None else json.dumps(body).encode(),
+            {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=tracing.COMMAND_SECONDS) as answer:
+            return json.load(answer)
+
+    def start(self, folder, session, log):
+        for _ in range(5):  # somebody else may take the port in between
+            self.host = f"127.0.0.1:{free_port()}"
+            self.own = {"HOME": folder, "OLLAMA_HOST": self.host, "OLLAMA_MODELS": os.path.join(folder, "models"),
+                        "OLLAMA_NUM_PARALLEL": "1", "OLLAMA_LOAD_TIMEOUT": "3m"}
+            server = subprocess.Popen([self.ollama, "serve"], env=tracing.traced_environment(session, **self.own),
+                                      stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+            def answers():
+                if server.poll() is not None:
+                    return True
+                try:
+                    return self.call("/api/version")
+                except (urllib.error.URLError, OSError, ValueError):
+                    return None
+            tracing.wait_until(answers, "ollama serve answers")
+            if server.poll() is None:
+                return server
+        self.fail("ollama serve ended at its start")
+
+    def test_serve(self):
+        folder = self.folder()
+        session = os.path.join(folder, "session")
+        model = os.path.join(folder, "tiny.gguf")
+        self.assertEqual(tracing.run([sys.executable, tracing.TINY_MODEL, model]).status, 0)
+        with open(os.path.join(folder, "Modelfile"), "w", encoding="utf-8") as file:
+            file.write("FROM ./tiny.gguf\nPARAMETER num_ctx 256\nPARAMETER num_thread 1\n")
+        with open(os.path.join(folder, "serve.log"), "w+b") as log:
+            server = self.start(folder, session, log)
+            try:
+                created = tracing.run([self.ollama, "create", "tiny", "-f", "Modelfile"],
+                                      tracing.plain_environment(**self.own), folder)
+                self.assertEqual(created.status, 0, created.stderr)
+                for number in range(GENERATES):
+                    answer = self.call("/api/generate", {
+                        "model": "tiny", "prompt": f"request {number}", "raw": True, "stream": False,
+                        "options": {"num_predict": 8, "seed": 1, "num_ctx": 256, "num_thread": 1}})
+                    self.assertTrue(answer["done"], answer)
+                self.call("/api/generate", {"model": "tiny", "keep_alive": 0, "stream": False})
+                tracing.wait_until(lambda: not self.call("/api/ps")["models"], "the model is unloaded")
+            except BaseException:
+                log.flush()
+                log.seek(0)
+                print(log.read()[-6000:].decode("utf-8", "replace"))
+                raise
+            finally:
+                status = tracing.end_process(server)
+        self.assertEqual(status, 0)
+        report = tracing.report(session)
+        serves = [p for p in report["processes"] if p["pid"] == server.pid]
+        self.assertEqual(len(serves), 1)
+        self.assertIn("serve", serves[0]["argv"])
+        self.assertGreater(serves[0]["host"]["allocations"], 0)
+        runners = [p for p in report["processes"] if p["pid"] != server.pid
+                   and ("llama-server" in p["exe"] or "runner" in p["argv"]) and p["host"]["live_bytes"] > 400_000]
+        self.assertTrue(runners, [(p["exe"], p["argv"], p["end"]) for p in report["processes"]])
+        groups = [g for g in report["groups"] if g["pid"] in {p["pid"] for p in runners}]
+        names = {f["function"] for g in groups for f in g["frames"] if f["function"]}
+        self.assertTrue([n for n in names if "llama" in n or "ggml" in n], sorted(names)[:50])
+
+
+if __name__ == "__main__":
+    tracing.main()
