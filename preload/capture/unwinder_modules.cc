@@ -1,0 +1,263 @@
+#include "preload/capture/unwinder_modules.h"
+
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+
+#include <atomic>
+#include <cstring>
+
+#include "preload/capture/unwinder.h"
+
+namespace ollamatrace::capture {
+namespace {
+
+constexpr int kMaxModules = 2048;
+constexpr int kMaxProgramHeaders = 256;
+constexpr int kReadAttempts = 16;
+
+// ModuleTables as words, so that a reader that races a writer has no undefined behaviour, only a stale copy.
+struct Slot {
+  enum Word { kCodeBegin, kCodeEnd, kHeader, kHeaderEnd, kCfiBegin, kCfiEnd, kHidden, kWords };
+  std::atomic<uintptr_t> words[kWords];
+
+  uintptr_t Get(Word word) const { return words[word].load(std::memory_order_relaxed); }
+  void CopyFrom(const Slot& other) {
+    for (int i = 0; i < kWords; ++i) {
+      words[i].store(other.words[i].load(std::memory_order_relaxed), std::memory_order_relaxed);
+    }
+  }
+};
+
+struct List {
+  std::atomic<uint32_t> sequence;  // odd while it is being changed
+  std::atomic<uint32_t> changes;
+  std::atomic<int> count;
+  Slot slots[kMaxModules];  // sorted by code_begin, without overlaps
+};
+
+constinit List g_list = {};
+
+// glibc's struct dl_find_object, <bits/dl_find_object.h>; declared here so that older headers build it too.
+struct DlFindObjectResult {
+  unsigned long long flags;
+  void* map_start;
+  void* map_end;
+  struct link_map* map;
+  void* eh_frame;
+  unsigned long long reserved[7];
+};
+using DlFindObject = int (*)(void*, DlFindObjectResult*);
+constinit std::atomic<DlFindObject> g_dl_find_object = nullptr;
+
+const uint8_t* Pointer(uintptr_t address) { return reinterpret_cast<const uint8_t*>(address); }
+uintptr_t Address(const uint8_t* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
+
+// What may be read of the segment that holds `address`: false when there is none.
+bool ReadableSegment(uintptr_t bias, const ElfW(Phdr) * phdrs, int count, uintptr_t address,
+                     uintptr_t* begin, uintptr_t* end) {
+  for (int i = 0; i < count; ++i) {
+    if (phdrs[i].p_type != PT_LOAD || (phdrs[i].p_flags & PF_R) == 0) continue;
+    const uintptr_t start = bias + phdrs[i].p_vaddr;
+    const uintptr_t stop = start + phdrs[i].p_filesz;
+    if (address >= start && address < stop) {
+      *begin = start;
+      *end = stop;
+      return true;
+    }
+  }
+  return false;
+}
+
+bool DescribeModule(uintptr_t bias, const ElfW(Phdr) * phdrs, int count, ModuleTables* tables) {
+  *tables = ModuleTables();
+  const ElfW(Phdr)* eh_frame = nullptr;
+  for (int i = 0; i < count; ++i) {
+    const ElfW(Phdr)& phdr = phdrs[i];
+    if (phdr.p_type == PT_GNU_EH_FRAME) eh_frame = &phdr;
+    if (phdr.p_type != PT_LOAD || (phdr.p_flags & PF_X) == 0 || phdr.p_memsz == 0) continue;
+    const uintptr_t begin = bias + phdr.p_vaddr;
+    const uintptr_t end = begin + phdr.p_memsz;
+    if (end < begin) continue;
+    if (tables->code_end == 0 || begin < tables->code_begin) tables->code_begin = begin;
+    if (end > tables->code_end) tables->code_end = end;
+  }
+  if (tables->code_end == 0) return false;
+  if (eh_frame == nullptr) return true;
+
+  CfiSection cfi;
+  const uintptr_t header = bias + eh_frame->p_vaddr;
+  uintptr_t begin;
+  uintptr_t end;
+  if (!ReadableSegment(bias, phdrs, count, header, &begin, &end)) return true;
+  const uintptr_t header_size = end - header < eh_frame->p_memsz ? end - header : eh_frame->p_memsz;
+  cfi.header = Pointer(header);
+  cfi.header_end = Pointer(header + header_size);
+  if (!ReadableSegment(bias, phdrs, count, EhFrameAddress(cfi), &begin, &end)) return true;
+  cfi.begin = Pointer(begin);
+  cfi.end = Pointer(end);
+  tables->cfi = cfi;
+  return true;
+}
+
+class Change {
+ public:
+  Change() {
+    g_list.sequence.fetch_add(1, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+  ~Change() {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    g_list.changes.fetch_add(1, std::memory_order_relaxed);
+    g_list.sequence.fetch_add(1, std::memory_order_release);
+  }
+  Change(const Change&) = delete;
+  Change& operator=(const Change&) = delete;
+};
+
+int Count() {
+  const int count = g_list.count.load(std::memory_order_relaxed);
+  return count < kMaxModules ? count : kMaxModules;
+}
+
+// The first slot whose code ends after `address`.
+int LowerBound(uintptr_t address) {
+  int low = 0;
+  int high = Count();
+  while (low < high) {
+    const int middle = (low + high) / 2;
+    if (g_list.slots[middle].Get(Slot::kCodeEnd) <= address) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+void RemoveSlots(int first, int last) {
+  const int count = Count();
+  for (int i = last; i < count; ++i) g_list.slots[first + i - last].CopyFrom(g_list.slots[i]);
+  g_list.count.store(count - (last - first), std::memory_order_relaxed);
+}
+
+bool FindRegistered(uintptr_t pc, ModuleTables* tables, bool* busy) {
+  for (int attempt = 0; attempt < kReadAttempts; ++attempt) {
+    const uint32_t before = g_list.sequence.load(std::memory_order_acquire);
+    if ((before & 1) != 0) continue;
+    const int index = LowerBound(pc);
+    bool found = false;
+    if (index < Count()) {
+      const Slot& slot = g_list.slots[index];
+      tables->code_begin = slot.Get(Slot::kCodeBegin);
+      tables->code_end = slot.Get(Slot::kCodeEnd);
+      tables->cfi.header = Pointer(slot.Get(Slot::kHeader));
+      tables->cfi.header_end = Pointer(slot.Get(Slot::kHeaderEnd));
+      tables->cfi.begin = Pointer(slot.Get(Slot::kCfiBegin));
+      tables->cfi.end = Pointer(slot.Get(Slot::kCfiEnd));
+      tables->hidden = slot.Get(Slot::kHidden) != 0;
+      found = pc >= tables->code_begin && pc < tables->code_end;
+    }
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (g_list.sequence.load(std::memory_order_relaxed) == before) {
+      *busy = false;
+      return found;
+    }
+  }
+  *busy = true;
+  return false;
+}
+
+bool FindThroughLinker(uintptr_t pc, ModuleTables* tables) {
+  const DlFindObject find = g_dl_find_object.load(std::memory_order_relaxed);
+  DlFindObjectResult object;
+  if (find == nullptr || find(reinterpret_cast<void*>(pc), &object) != 0) return false;
+  const auto begin = reinterpret_cast<uintptr_t>(object.map_start);
+  const auto end = reinterpret_cast<uintptr_t>(object.map_end);
+  ElfW(Ehdr) header;
+  if (object.map == nullptr || end <= begin || end - begin < sizeof(header)) return false;
+  std::memcpy(&header, object.map_start, sizeof(header));
+  if (std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_phnum > kMaxProgramHeaders ||
+      header.e_phentsize != sizeof(ElfW(Phdr)) || header.e_phoff % alignof(ElfW(Phdr)) != 0 ||
+      header.e_phoff > end - begin ||
+      header.e_phnum * sizeof(ElfW(Phdr)) > end - begin - header.e_phoff) {
+    return false;
+  }
+  return DescribeModule(object.map->l_addr,
+                        reinterpret_cast<const ElfW(Phdr)*>(begin + header.e_phoff), header.e_phnum,
+                        tables) &&
+         pc >= tables->code_begin && pc < tables->code_end;
+}
+
+}  // namespace
+
+ModuleLookup FindModule(uintptr_t pc, ModuleTables* tables) {
+  bool busy = false;
+  if (FindRegistered(pc, tables, &busy)) return ModuleLookup::kFound;
+  if (FindThroughLinker(pc, tables)) return busy ? ModuleLookup::kBusy : ModuleLookup::kFound;
+  *tables = ModuleTables();
+  return busy ? ModuleLookup::kBusy : ModuleLookup::kUnknown;
+}
+
+uint32_t ModuleGeneration() {
+  return g_list.changes.load(std::memory_order_acquire) % 0xffff + 1;
+}
+
+void ResolveDlFindObject() {
+  g_dl_find_object.store(reinterpret_cast<DlFindObject>(dlsym(RTLD_DEFAULT, "_dl_find_object")),
+                         std::memory_order_relaxed);
+}
+
+bool RegisterModule(const ModuleImage& image) {
+  ModuleTables tables;
+  if (!DescribeModule(image.load_bias, static_cast<const ElfW(Phdr)*>(image.phdrs),
+                      image.phdr_count, &tables)) {
+    return false;
+  }
+  const int first = LowerBound(tables.code_begin);
+  int last = first;
+  while (last < Count() && g_list.slots[last].Get(Slot::kCodeBegin) < tables.code_end) ++last;
+  const uintptr_t words[Slot::kWords] = {tables.code_begin,
+                                         tables.code_end,
+                                         Address(tables.cfi.header),
+                                         Address(tables.cfi.header_end),
+                                         Address(tables.cfi.begin),
+                                         Address(tables.cfi.end),
+                                         image.hidden};
+  if (last - first == 1) {  // known already? then nothing that was learnt becomes void
+    bool same = true;
+    for (int i = 0; i < Slot::kWords; ++i) {
+      same = same && g_list.slots[first].Get(static_cast<Slot::Word>(i)) == words[i];
+    }
+    if (same) return true;
+  }
+  if (last == first && Count() == kMaxModules) return false;
+
+  Change change;
+  RemoveSlots(first, last);
+  const int count = Count();
+  for (int i = count; i > first; --i) g_list.slots[i].CopyFrom(g_list.slots[i - 1]);
+  for (int i = 0; i < Slot::kWords; ++i) {
+    g_list.slots[first].words[i].store(words[i], std::memory_order_relaxed);
+  }
+  g_list.count.store(count + 1, std::memory_order_relaxed);
+  return true;
+}
+
+void UnregisterModule(uintptr_t address) {
+  // Changes the generation even when no such module is known: rules may have come through _dl_find_object.
+  Change change;
+  const int index = LowerBound(address);
+  if (index < Count() && g_list.slots[index].Get(Slot::kCodeBegin) <= address) {
+    RemoveSlots(index, index + 1);
+  }
+}
+
+void UnregisterAllModules() {
+  g_list.count.store(0, std::memory_order_relaxed);
+  g_list.changes.fetch_add(1, std::memory_order_relaxed);
+  g_list.sequence.fetch_add(2 - (g_list.sequence.load(std::memory_order_relaxed) & 1),
+                            std::memory_order_release);
+}
+
+}  // namespace ollamatrace::capture

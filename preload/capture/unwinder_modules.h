@@ -1,0 +1,37 @@
+#ifndef OLLAMATRACE_PRELOAD_CAPTURE_UNWINDER_MODULES_H_
+#define OLLAMATRACE_PRELOAD_CAPTURE_UNWINDER_MODULES_H_
+
+// The modules that a walk may meet: where their code and their unwind tables are. Readers take no lock (a sequence count tells
+// them when to look again); RegisterModule and its like, declared in unwinder.h, are the writers.
+
+#include <cstdint>
+
+#include "preload/capture/cfi_section.h"
+
+namespace ollamatrace::capture {
+
+struct ModuleTables {
+  uintptr_t code_begin = 0;  // executable segments, first to last
+  uintptr_t code_end = 0;
+  CfiSection cfi;  // empty when there is none
+  bool hidden = false;
+};
+
+enum class ModuleLookup {
+  kFound,
+  kUnknown,  // in no module
+  kBusy,     // the list is being changed: the answer is not worth remembering
+};
+
+// The module whose code holds `pc`: a registered one, else one that _dl_find_object knows.
+ModuleLookup FindModule(uintptr_t pc, ModuleTables* tables);
+
+// A number that changes whenever the list does; never 0, and below 2^16. What was learnt from the list under another number is void.
+uint32_t ModuleGeneration();
+
+// Finds _dl_find_object (glibc 2.35). At a moment when dlsym is safe.
+void ResolveDlFindObject();
+
+}  // namespace ollamatrace::capture
+
+#endif  // OLLAMATRACE_PRELOAD_CAPTURE_UNWINDER_MODULES_H_
