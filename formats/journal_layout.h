@@ -149,7 +149,11 @@ struct RingEntry {
   std::atomic<uint32_t> state;
   uint32_t thread;  // ThreadId
   uint32_t tid;
-  uint32_t unused0[11];
+  // 1 + the shard in which the thread is taking a place, set before the place is taken and cleared
+  // after the event is published. A place that nobody is filling was abandoned (a signal handler
+  // that never returned).
+  std::atomic<uint32_t> pending_shard;
+  uint32_t unused0[10];
   // The drain's line.
   uint64_t tail;           // events ever consumed; head - tail is at most the ring's capacity
   uint64_t limbo_address;  // of the block between kReallocFree and its outcome; 0: none
@@ -263,7 +267,9 @@ inline constexpr uint64_t kUndoOffset = 64u << 10;
 inline constexpr uint32_t kUndoWords = 24u << 10;  // 192 KiB
 
 inline constexpr uint64_t kDefinitionsOffset = 256u << 10;
-inline constexpr uint32_t kDefinitionsBytes = 256u << 10;  // a ring
+// A ring of bytes: each entry is a u32 length, little endian, and that many bytes, one encoded
+// record. Entries wrap at any byte. definitions_head and _tail count bytes and never wrap.
+inline constexpr uint32_t kDefinitionsBytes = 256u << 10;
 
 inline constexpr uint64_t kStagingOffset = 512u << 10;
 inline constexpr uint32_t kStagingBytes = 512u << 10;

@@ -1,0 +1,64 @@
+#ifndef OLLAMATRACE_PRELOAD_DRAIN_DRAIN_H_
+#define OLLAMATRACE_PRELOAD_DRAIN_DRAIN_H_
+
+// The drain: takes the events out of the threads' rings in their true order, folds blocks that die
+// young into their stack's counters, and writes the rest to the trace, chunk by chunk.
+//
+// Whoever calls holds the drain's lock (the session's): one caller at a time, the drain's thread or
+// a producer whose ring is full. Nothing here allocates, throws, writes errno, calls into libc
+// beyond memcpy and its like, or needs more than 2 KiB of stack (compression excepted, which
+// DrainFold leaves undone when told so). All changes of the journal are made in batches that the
+// undo log makes atomic (see formats/journal_layout.h): a SIGKILL at any instruction leaves a
+// journal that a reader can repair.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "formats/trace_format.h"
+#include "preload/journal/journal.h"
+
+namespace ollamatrace {
+
+struct Drain;  // in memory that the caller gives
+
+struct DrainOptions {
+  Journal* journal = nullptr;  // created, identity written, state kUnborn or kActive
+  OwnFile* trace = nullptr;    // empty; the drain alone writes to it
+  Mode mode = Mode::kSurvivors;
+  int level = 3;  // zstd
+};
+
+size_t DrainBytes(const DrainOptions& options);
+// Lays the drain out in zeroed `memory` (64-byte aligned, DrainBytes long; it must outlive the drain)
+// and writes the first records (the header). nullptr: no space.
+Drain* CreateDrain(void* memory, const DrainOptions& options);
+
+enum class DrainStatus : uint8_t {
+  kIdle,      // nothing was left to do, or what is left waits for a producer
+  kProgress,  // something was done and there is more
+  kPaused,    // a reader asked the drain to stand still
+  kFull,      // staged records must be written first, and `may_write` was false
+  kFailed,    // the disk is full or the file is out of reach: recording is to stop; see DrainFailure
+};
+
+// One bounded batch: definitions, then events of all rings, as far as their order is known.
+// `may_write`: compress and write a chunk when enough is staged.
+DrainStatus DrainBatch(Drain* drain, bool may_write);
+
+// Stages a sample (its pooled_*, tracer_* fields are filled in here) and the losses that changed.
+DrainStatus DrainSample(Drain* drain, const SampleRecord& sample);
+
+// Compresses and writes what is staged, so that a reader of the trace alone sees it.
+DrainStatus DrainFlush(Drain* drain);
+
+// Everything that is held becomes part of the trace: all rings, live blocks, counters, the End
+// record. Gaps in the order are skipped and counted. Afterwards the journal is not needed: its state
+// is kFinished. kFailed: it still is needed, and its state is kStopped.
+DrainStatus DrainFinish(Drain* drain, EndKind kind);
+
+// -errno of the failure, 0 when there was none.
+long DrainFailure(const Drain* drain);
+
+}  // namespace ollamatrace
+
+#endif  // OLLAMATRACE_PRELOAD_DRAIN_DRAIN_H_
