@@ -29,8 +29,8 @@ struct DrainOptions {
 };
 
 size_t DrainBytes(const DrainOptions& options);
-// Lays the drain out in zeroed `memory` (64-byte aligned, DrainBytes long; it must outlive the drain)
-// and writes the first records (the header). nullptr: no space.
+// Lays the drain out in zeroed `memory` (64-byte aligned, DrainBytes long; it must outlive the
+// drain) and writes the first records (the header). nullptr: no space.
 Drain* CreateDrain(void* memory, const DrainOptions& options);
 
 enum class DrainStatus : uint8_t {
@@ -38,7 +38,7 @@ enum class DrainStatus : uint8_t {
   kProgress,  // something was done and there is more
   kPaused,    // a reader asked the drain to stand still
   kFull,      // staged records must be written first, and `may_write` was false
-  kFailed,    // the disk is full or the file is out of reach: recording is to stop; see DrainFailure
+  kFailed,  // the disk is full or the file is out of reach: recording is to stop; see DrainFailure
 };
 
 // One bounded batch: definitions, then events of all rings, as far as their order is known.
@@ -52,8 +52,8 @@ DrainStatus DrainSample(Drain* drain, const SampleRecord& sample);
 DrainStatus DrainFlush(Drain* drain);
 
 // Everything that is held becomes part of the trace: all rings, live blocks, counters, the End
-// record. Gaps in the order are skipped and counted. Afterwards the journal is not needed: its state
-// is kFinished. kFailed: it still is needed, and its state is kStopped.
+// record. Gaps in the order are skipped and counted. Afterwards the journal is not needed: its
+// state is kFinished. kFailed: it still is needed, and its state is kStopped.
 DrainStatus DrainFinish(Drain* drain, EndKind kind);
 
 // -errno of the failure, 0 when there was none.

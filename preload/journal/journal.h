@@ -1,8 +1,8 @@
 #ifndef OLLAMATRACE_PRELOAD_JOURNAL_JOURNAL_H_
 #define OLLAMATRACE_PRELOAD_JOURNAL_JOURNAL_H_
 
-// The process's journal: a sparse file, mapped whole and shared, laid out as formats/journal_layout.h
-// says. What is stored in it survives SIGKILL.
+// The process's journal: a sparse file, mapped whole and shared, laid out as
+// formats/journal_layout.h says. What is stored in it survives SIGKILL.
 //
 // No page of it is touched before its disk block is reserved: a full disk then is an error that is
 // reported here, and never a SIGBUS in the target.
@@ -59,18 +59,22 @@ struct Journal {
 // state is kUnborn. 0, or -errno; then there is neither file nor mapping.
 long CreateJournal(Journal* journal, const char* path);
 
-// Makes [offset, offset + length) safe to touch. Thread-safe; a few loads when it already is. False:
-// the disk is full, or the file is out of reach (chroot, a changed user): the range must not be
-// touched.
+// Makes [offset, offset + length) safe to touch. Thread-safe; a few loads when it already is.
+// False: the disk is full, or the file is out of reach (chroot, a changed user): the range must not
+// be touched.
 bool ReserveJournalSlow(Journal* journal, uint64_t offset, uint64_t length);
 inline bool ReserveJournal(Journal* journal, uint64_t offset, uint64_t length) {
-  for (uint64_t step = offset / kReserveStep; step <= (offset + length - 1) / kReserveStep; ++step) {
+  for (uint64_t step = offset / kReserveStep; step <= (offset + length - 1) / kReserveStep;
+       ++step) {
     if ((journal->reserved[step / 64].load(std::memory_order_acquire) >> (step % 64) & 1) == 0) {
       return ReserveJournalSlow(journal, offset, length);
     }
   }
   return true;
 }
+
+// In a fork child only: whoever reserved space at that moment does not exist there.
+void ResetJournalLock();
 
 // Unmaps the journal and closes its file. `remove`: deletes the file, too (when it still is ours).
 void CloseJournal(Journal* journal, bool remove);

@@ -28,8 +28,8 @@ long OwnFileDescriptor(OwnFile* file);
 // Writes all of it at `offset`. 0, or -errno; -EFBIG instead of SIGXFSZ when the process may not
 // write files that large.
 long WriteOwnFile(OwnFile* file, const void* data, size_t size, uint64_t offset);
-// Reserves disk blocks, by writing zeros where the file system cannot fallocate: for a range that was
-// never written. Errors as above.
+// Reserves disk blocks, by writing zeros where the file system cannot fallocate: for a range that
+// was never written. Errors as above.
 long ReserveOwnFile(OwnFile* file, uint64_t offset, uint64_t length);
 // Whether the process may write at offsets below `size` (RLIMIT_FSIZE).
 bool FileSizeAllowed(uint64_t size);

@@ -1,0 +1,65 @@
+#include "preload/journal/journal.h"
+
+#include <errno.h>
+
+#include "preload/base/lock.h"
+#include "preload/base/sys.h"
+
+namespace ollamatrace {
+namespace {
+
+// Two reservations of one step at a time would zero each other's data where there is no fallocate.
+FutexLock g_reserve_lock;
+
+bool IsReserved(const Journal& journal, uint64_t step) {
+  return (journal.reserved[step / 64].load(std::memory_order_relaxed) >> (step % 64) & 1) != 0;
+}
+
+}  // namespace
+
+long CreateJournal(Journal* journal, const char* path) {
+  if (!FileSizeAllowed(kJournalBytes)) return -EFBIG;
+  long result = CreateOwnFile(&journal->file, path);
+  if (result != 0) return result;
+  result = sys::Ftruncate(journal->file.fd, kJournalBytes);
+  if (result == 0) {
+    // Writable pages of a shared file mapping are not charged to the overcommit limit.
+    journal->base =
+        static_cast<uint8_t*>(sys::Mmap(nullptr, kJournalBytes, PROT_READ | PROT_WRITE,
+                                        MAP_SHARED | MAP_NORESERVE, journal->file.fd, 0));
+    if (journal->base == nullptr) result = -ENOMEM;
+  }
+  if (result == 0 && !ReserveJournal(journal, 0, kJournalPage)) result = -ENOSPC;
+  if (result != 0) CloseJournal(journal, true);
+  return result;
+}
+
+bool ReserveJournalSlow(Journal* journal, uint64_t offset, uint64_t length) {
+  FutexLockHolder hold(&g_reserve_lock);
+  const uint64_t last = (offset + length - 1) / kReserveStep;
+  for (uint64_t step = offset / kReserveStep; step <= last;) {
+    if (IsReserved(*journal, step)) {
+      ++step;
+      continue;
+    }
+    uint64_t end = step + 1;
+    while (end <= last && !IsReserved(*journal, end)) ++end;
+    if (ReserveOwnFile(&journal->file, step * kReserveStep, (end - step) * kReserveStep) != 0) {
+      return false;
+    }
+    for (; step < end; ++step) {
+      journal->reserved[step / 64].fetch_or(uint64_t{1} << (step % 64), std::memory_order_release);
+    }
+  }
+  return true;
+}
+
+void ResetJournalLock() { g_reserve_lock.Reset(); }
+
+void CloseJournal(Journal* journal, bool remove) {
+  if (journal->base != nullptr) sys::Munmap(journal->base, kJournalBytes);
+  journal->base = nullptr;
+  CloseOwnFile(&journal->file, remove);
+}
+
+}  // namespace ollamatrace
