@@ -236,28 +236,4 @@ size_t EncodeEnd(const EndRecord& record, uint8_t* out) {
   return Close(Tag::kEnd, out, p);
 }
 
-const char* DomainName(Domain domain) {
-  switch (domain) {
-    case Domain::kHeap:
-      return "heap";
-    case Domain::kMapping:
-      return "mapping";
-    case Domain::kBreak:
-      return "break";
-    case Domain::kDevice:
-      return "device";
-    case Domain::kManaged:
-      return "managed";
-    case Domain::kPinned:
-      return "pinned";
-    case Domain::kPool:
-      return "pool";
-    case Domain::kVirtual:
-      return "virtual";
-    case Domain::kGraph:
-      return "graph";
-  }
-  return "unknown";
-}
-
 }  // namespace ollamatrace
