@@ -150,12 +150,16 @@ struct RingEntry {
   uint32_t thread;  // ThreadId
   uint32_t tid;
   // 1 + the shard in which the thread is taking a place, set before the place is taken and cleared
-  // after the event is published. A place that nobody is filling was abandoned (a signal handler
-  // that never returned).
+  // after the event is published (both stores are releases). A place that nobody is filling was
+  // abandoned (a signal handler that never returned).
   std::atomic<uint32_t> pending_shard;
-  uint32_t unused0[10];
+  // Events that the producer may overwrite: stored by the drain after the batch that consumed them
+  // is committed. Producers compare with this, never with tail: there is room while
+  // head - released < RingCapacity(ring). The room is looked for before a place is taken.
+  std::atomic<uint64_t> released;
+  uint32_t unused0[8];
   // The drain's line.
-  uint64_t tail;           // events ever consumed; head - tail is at most the ring's capacity
+  uint64_t tail;           // events ever consumed; changed in batches
   uint64_t limbo_address;  // of the block between kReallocFree and its outcome; 0: none
   uint64_t limbo_ns;
   uint64_t limbo_domain;
@@ -246,14 +250,19 @@ struct JournalHeader {
   uint64_t definitions_tail;
   uint32_t pool_used;      // entries below this may be in use
   uint32_t counters_used;  // slots below this are in use
-  uint64_t unused3[1];
+  // Bytes of the definitions ring that may be overwritten: there is room for `n` bytes while
+  // definitions_head + n - definitions_released <= kDefinitionsBytes. (definitions_tail may be
+  // taken back by an undo; this follows it after the commit.)
+  std::atomic<uint64_t> definitions_released;
 
   // Written by whoever attaches, defines or interns.
   alignas(64) std::atomic<uint64_t> definitions_head;
   std::atomic<uint32_t> next_node;   // nodes [1, next_node) are defined
   std::atomic<uint32_t> rings_used;  // ring entries below this may be in use
   std::atomic<uint32_t> next_thread;
-  uint32_t unused4;
+  // Set to 1 by a producer that waits for room in its ring, before it drains or wakes the drain:
+  // the drain looks at quiet rings only now and then, and with the next batch when this is set.
+  std::atomic<uint32_t> scan_all;
   std::atomic<uint64_t> losses[kLossKinds];  // events, by LossKind
 
   // Written by readers. CLOCK_MONOTONIC ns until which the drain is asked to stand still.
