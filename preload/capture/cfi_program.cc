@@ -5,8 +5,6 @@
 namespace ollamatrace::capture {
 namespace {
 
-constexpr int kMaxRememberedRows = 4;  // compilers nest one or two deep
-
 // DW_CFA_*
 enum : uint8_t {
   kNop = 0x00,
@@ -44,9 +42,11 @@ int64_t Scaled(uint64_t factor, int64_t alignment) {
 
 class Machine {
  public:
-  Machine(const FrameInfo& info, uintptr_t pc, CfiRow* row) : info_(info), pc_(pc), row_(*row) {}
+  Machine(const FrameInfo& info, uintptr_t pc, CfiRows* rows)
+      : info_(info), pc_(pc), rows_(*rows), row_(rows->row) {}
 
-  // Runs `range`; stops early (and well) at the first instruction that belongs to a later location than pc_.
+  // Runs `range`; stops early (and well) at the first instruction that belongs to a later location
+  // than pc_.
   bool Run(const CfiRange& range) {
     DwarfReader reader(range.begin, range.end);
     while (!reader.done()) {
@@ -73,7 +73,7 @@ class Machine {
     return reader.ok();
   }
 
-  void KeepAsInitial() { initial_ = row_; }
+  void KeepAsInitial() { rows_.initial = row_; }
   void StartAt(uintptr_t location) { location_ = location; }
 
  private:
@@ -105,7 +105,7 @@ class Machine {
 
   void Restore(uint64_t reg) {
     const int slot = CfiRow::Slot(reg);
-    if (slot >= 0) row_.registers[slot] = initial_.registers[slot];
+    if (slot >= 0) row_.registers[slot] = rows_.initial.registers[slot];
   }
 
   CfiRange Block(DwarfReader* reader) {
@@ -182,12 +182,12 @@ class Machine {
         return true;
       }
       case kRememberState:
-        if (remembered_count_ == kMaxRememberedRows) return false;
-        remembered_[remembered_count_++] = row_;
+        if (remembered_count_ == CfiRows::kMaxRemembered) return false;
+        rows_.remembered[remembered_count_++] = row_;
         return true;
       case kRestoreState:
         if (remembered_count_ == 0) return false;
-        row_ = remembered_[--remembered_count_];
+        row_ = rows_.remembered[--remembered_count_];
         return true;
       case kDefCfa: {
         const uint64_t reg = reader->Uleb();
@@ -234,9 +234,8 @@ class Machine {
   const FrameInfo& info_;
   const uintptr_t pc_;
   uintptr_t location_ = 0;
+  CfiRows& rows_;
   CfiRow& row_;
-  CfiRow initial_;
-  CfiRow remembered_[kMaxRememberedRows];
   int remembered_count_ = 0;
 };
 
@@ -262,15 +261,16 @@ int CfiRow::Slot(uint64_t dwarf_register) {
   }
 }
 
-bool RunCfiProgram(const FrameInfo& info, uintptr_t pc, CfiRow* row) {
-  *row = CfiRow();
-  Machine machine(info, pc, row);
+bool RunCfiProgram(const FrameInfo& info, uintptr_t pc, CfiRows* rows) {
+  rows->row = CfiRow();
+  rows->initial = CfiRow();
+  Machine machine(info, pc, rows);
   // The CIE's instructions hold for the whole function, whatever location they seem to advance to.
   machine.StartAt(0);
   if (!machine.Run(info.common.instructions)) return false;
   machine.KeepAsInitial();
   machine.StartAt(info.pc_begin);
-  return machine.Run(info.instructions) && row->cfa_kind != CfiRow::kNone;
+  return machine.Run(info.instructions) && rows->row.cfa_kind != CfiRow::kNone;
 }
 
 }  // namespace ollamatrace::capture

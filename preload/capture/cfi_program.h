@@ -1,9 +1,11 @@
 #ifndef OLLAMATRACE_PRELOAD_CAPTURE_CFI_PROGRAM_H_
 #define OLLAMATRACE_PRELOAD_CAPTURE_CFI_PROGRAM_H_
 
-// Runs the instructions of an FDE up to one program counter: how the caller's registers are found there.
+// Runs the instructions of an FDE up to one program counter: how the caller's registers are found
+// there.
 //
-// DWARF 5, section 6.4. Only the registers that an x86-64 callee must preserve are followed (plus the return address).
+// DWARF 5, section 6.4. Only the registers that an x86-64 callee must preserve are followed (plus
+// the return address).
 
 #include <cstdint>
 
@@ -53,8 +55,19 @@ struct CfiRow {
   }
 };
 
-// The row in force at `pc` (which `info` covers). False when the instructions are malformed or unknown.
-bool RunCfiProgram(const FrameInfo& info, uintptr_t pc, CfiRow* row);
+// What running the instructions needs besides the result: about 1 KiB, which the caller keeps off
+// small stacks.
+struct CfiRows {
+  static constexpr int kMaxRemembered = 4;  // compilers nest one or two deep
+
+  CfiRow row;
+  CfiRow initial;
+  CfiRow remembered[kMaxRemembered];
+};
+
+// Makes rows->row the row in force at `pc` (which `info` covers). False when the instructions are
+// malformed or unknown.
+bool RunCfiProgram(const FrameInfo& info, uintptr_t pc, CfiRows* rows);
 
 }  // namespace ollamatrace::capture
 

@@ -1,8 +1,9 @@
 #ifndef OLLAMATRACE_PRELOAD_CAPTURE_CFI_RULE_H_
 #define OLLAMATRACE_PRELOAD_CAPTURE_CFI_RULE_H_
 
-// One step of a walk in eight bytes: how the caller's frame is found from pc, stack pointer and frame pointer alone. Nearly all
-// of a program's unwind rows fit; those that need another register say so (kAllRegisters).
+// One step of a walk in eight bytes: how the caller's frame is found from pc, stack pointer and
+// frame pointer alone. Nearly all of a program's unwind rows fit; those that need another register
+// say so (kAllRegisters).
 
 #include <cstdint>
 
@@ -17,7 +18,8 @@ struct UnwindRule {
     kSp,            // CFA = sp + cfa_offset
     kBp,            // CFA = bp + cfa_offset
     kLoadBp,        // CFA = *(bp + cfa_offset): functions that realign their stack
-    kSignal,        // caller's sp = *(sp + cfa_offset), its pc in the next word: a signal handler's return
+    kSignal,        // caller's sp = *(sp + cfa_offset), its pc in the next word: a signal handler's
+                    // return
     kFramePointer,  // no CFI: by the saved frame pointer, if it looks like one
     kAllRegisters,  // CFI that needs more than sp and bp
   };
@@ -27,7 +29,8 @@ struct UnwindRule {
     kBpAtSp,   // *(sp + 8 * bp_words)
     kBpAtBp,   // *(bp + 8 * bp_words)
   };
-  static constexpr uint8_t kHidden = 1;  // in a hidden module: stepped through, not reported
+  static constexpr uint8_t kHidden = 1;     // in a hidden module: stepped through, not reported
+  static constexpr uint8_t kAfterCall = 2;  // the code before the return address is a call
 
   int32_t cfa_offset = 0;
   int16_t bp_words = 0;
@@ -36,11 +39,13 @@ struct UnwindRule {
 
   BpKind bp_kind() const { return static_cast<BpKind>(bp_and_flags & 3); }
   bool hidden() const { return (bp_and_flags & (kHidden << 2)) != 0; }
+  bool after_call() const { return (bp_and_flags & (kAfterCall << 2)) != 0; }
   void set_bp(BpKind kind, int16_t words) {
     bp_and_flags = static_cast<uint8_t>((bp_and_flags & ~3u) | kind);
     bp_words = words;
   }
   void set_hidden() { bp_and_flags |= kHidden << 2; }
+  void set_after_call() { bp_and_flags |= kAfterCall << 2; }
 };
 static_assert(sizeof(UnwindRule) == sizeof(uint64_t));
 
@@ -56,8 +61,8 @@ struct SymbolicValue {
   uint64_t offset = 0;
 };
 
-// Evaluates a DWARF expression symbolically; `pc` is the value of register 16. False when the expression is malformed or its value has
-// none of the three forms.
+// Evaluates a DWARF expression symbolically; `pc` is the value of register 16. False when the
+// expression is malformed or its value has none of the three forms.
 bool EvaluateSymbolically(const CfiRange& expression, uintptr_t pc, SymbolicValue* result);
 
 // The rule for `row`, which was made for program counter `pc`. kAllRegisters when it does not fit.

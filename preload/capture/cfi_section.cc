@@ -7,7 +7,8 @@
 namespace ollamatrace::capture {
 namespace {
 
-constexpr uint8_t kTableEncoding = 0x3b;  // DW_EH_PE_datarel | DW_EH_PE_sdata4: the only one linkers write
+constexpr uint8_t kTableEncoding =
+    0x3b;  // DW_EH_PE_datarel | DW_EH_PE_sdata4: the only one linkers write
 constexpr size_t kTableEntryBytes = 8;
 
 uintptr_t Address(const uint8_t* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
@@ -64,7 +65,8 @@ bool ReadRecord(const uint8_t* at, const uint8_t* limit, Record* record) {
   record->id = reader.position();
   record->end = record->id + length;
   DwarfReader body(record->id, record->end);
-  // In .eh_frame the id field has 4 bytes even after a 64-bit length in what GNU as writes; LSB says 4.
+  // In .eh_frame the id field has 4 bytes even after a 64-bit length in what GNU as writes; LSB
+  // says 4.
   record->cie_delta = body.U32();
   if (!body.ok()) return false;
   record->body = body.position();

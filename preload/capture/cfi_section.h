@@ -3,14 +3,15 @@
 
 // Finds the frame description entry (FDE) of a program counter in a module's .eh_frame.
 //
-// Format: Linux Standard Base Core, "Exception Frames" (.eh_frame, .eh_frame_hdr). Nothing is trusted: a malformed section
-// answers "not found" and is never read outside the bounds given.
+// Format: Linux Standard Base Core, "Exception Frames" (.eh_frame, .eh_frame_hdr). Nothing is
+// trusted: a malformed section answers "not found" and is never read outside the bounds given.
 
 #include <cstdint>
 
 namespace ollamatrace::capture {
 
-// Where a module's unwind tables lie in memory. Addresses in the tables are relative to themselves, so no load bias is needed.
+// Where a module's unwind tables lie in memory. Addresses in the tables are relative to themselves,
+// so no load bias is needed.
 struct CfiSection {
   const uint8_t* header = nullptr;  // .eh_frame_hdr (PT_GNU_EH_FRAME)
   const uint8_t* header_end = nullptr;
@@ -42,8 +43,8 @@ struct FrameInfo {  // an FDE
   CfiRange instructions;
 };
 
-// The address of .eh_frame as .eh_frame_hdr gives it, 0 when the header is unusable. Only header and header_end of `section` are
-// looked at.
+// The address of .eh_frame as .eh_frame_hdr gives it, 0 when the header is unusable. Only header
+// and header_end of `section` are looked at.
 uintptr_t EhFrameAddress(const CfiSection& section);
 
 // The entry that covers `pc`. False when there is none.

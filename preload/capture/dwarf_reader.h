@@ -1,10 +1,12 @@
 #ifndef OLLAMATRACE_PRELOAD_CAPTURE_DWARF_READER_H_
 #define OLLAMATRACE_PRELOAD_CAPTURE_DWARF_READER_H_
 
-// Reads the primitive encodings of DWARF call frame information from memory that nobody vouches for: no read ever leaves
-// [begin, end), and after the first bad read ok() is false, every further read gives 0, and remaining() is 0.
+// Reads the primitive encodings of DWARF call frame information from memory that nobody vouches
+// for: no read ever leaves [begin, end), and after the first bad read ok() is false, every further
+// read gives 0, and remaining() is 0.
 //
-// Encodings: DWARF 5, section 7.6 (LEB128); Linux Standard Base Core, "DWARF Exception Header Encoding" (DW_EH_PE_*).
+// Encodings: DWARF 5, section 7.6 (LEB128); Linux Standard Base Core, "DWARF Exception Header
+// Encoding" (DW_EH_PE_*).
 
 #include <cstddef>
 #include <cstdint>
@@ -75,8 +77,9 @@ class DwarfReader {
     }
   }
 
-  // A pointer in encoding `encoding`. `data_base` is the address that "datarel" means; "pcrel" means the address of the value
-  // itself. An indirect pointer is not followed: what comes back is the address of the real one.
+  // A pointer in encoding `encoding`. `data_base` is the address that "datarel" means; "pcrel"
+  // means the address of the value itself. An indirect pointer is not followed: what comes back is
+  // the address of the real one.
   uintptr_t Encoded(uint8_t encoding, uintptr_t data_base) {
     if (encoding == kEhPeOmit) return 0;
     const auto here = reinterpret_cast<uintptr_t>(position_);

@@ -5,10 +5,6 @@
 namespace ollamatrace::capture {
 namespace {
 
-constexpr uintptr_t kPage = 4096;  // the smallest page: larger ones are probed in more steps
-constexpr uintptr_t kMainStackReach = uintptr_t{8} << 20;  // what RLIMIT_STACK is by default
-constexpr int kMaxProbedPages = 256;
-
 int HexDigit(char c) {
   if (c >= '0' && c <= '9') return c - '0';
   if (c >= 'a' && c <= 'f') return c - 'a' + 10;
@@ -20,7 +16,6 @@ struct Mapping {
   uintptr_t end = 0;
   bool readable = false;
   bool executable = false;
-  bool main_stack = false;
 };
 
 // Parses /proc/self/maps as it arrives, in pieces of any size: lines are not kept.
@@ -36,19 +31,7 @@ class MapsReader {
     mapping->readable = c == 'r';
     if (!Get(&c) || !Get(&c)) return false;
     mapping->executable = c == 'x';
-    // The rest of the line matters only in how it ends.
-    static constexpr char kStackName[] = "[stack]";
-    int matched = 0;
     while (Get(&c) && c != '\n') {
-      if (kStackName[matched] == c) {
-        ++matched;
-        if (kStackName[matched] == '\0') {
-          mapping->main_stack = true;
-          matched = 0;
-        }
-      } else {
-        matched = c == '[' ? 1 : 0;
-      }
     }
     return true;
   }
@@ -82,72 +65,61 @@ class MapsReader {
   const int fd_;
   int position_ = 0;
   int size_ = 0;
-  char buffer_[1024];
+  char buffer_[512];  // on a stack that may be small
 };
 
-// The main thread's stack grows on demand: nothing else can be mapped within its limit.
-uintptr_t LowestMainStackAddress(const Mapping& stack, uintptr_t previous_end) {
-  const uintptr_t reach = stack.end > kMainStackReach ? stack.end - kMainStackReach : 0;
-  const uintptr_t lowest = previous_end > reach ? previous_end : reach;
-  return lowest < stack.begin ? lowest : stack.begin;
-}
-
-// 1 found, 0 not mapped so, -1 the list cannot be read.
-int SearchMaps(uintptr_t address, bool executable, MemoryRegion* region) {
+bool FindMapping(uintptr_t address, Mapping* mapping) {
   const long fd = sys::Open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-  if (sys::Failed(fd)) return -1;
+  if (sys::Failed(fd)) return false;
   MapsReader reader(static_cast<int>(fd));
-  Mapping mapping;
-  MemoryRegion found;
-  uintptr_t previous_end = 0;
-  int lines = 0;
-  while (reader.Next(&mapping)) {
-    ++lines;
-    const bool wanted = executable ? mapping.executable : mapping.readable;
-    if (found.end != 0) {
-      if (executable || !wanted || mapping.begin != found.end) break;
-      found.end = mapping.end;
-      continue;
-    }
-    const uintptr_t begin =
-        mapping.main_stack ? LowestMainStackAddress(mapping, previous_end) : mapping.begin;
-    if (wanted && address >= begin && address < mapping.end) {
-      found.begin = begin;
-      found.end = mapping.end;
-    }
-    previous_end = mapping.end;
+  bool found = false;
+  while (!found && reader.Next(mapping) && mapping->begin <= address) {
+    found = address < mapping->end;
   }
   sys::Close(static_cast<int>(fd));
-  if (found.end != 0) {
-    *region = found;
-    return 1;
-  }
-  return lines > 0 ? 0 : -1;
+  return found;
+}
+
+enum class Answer { kYes, kNo, kNotTold };
+
+// Whether eight bytes can be read at `address`. With an unknown `how` rt_sigprocmask first copies
+// the set in (EFAULT when it cannot), then answers EINVAL. Anything else comes from a seccomp
+// filter.
+Answer ProbeByKernel(uintptr_t address) {
+  constexpr int kNoSuchHow = -1;
+  constexpr long kFault = -14;
+  constexpr long kInvalid = -22;
+  const long result =
+      sys::SigProcMask(kNoSuchHow, reinterpret_cast<const uint64_t*>(address), nullptr);
+  if (result == kInvalid) return Answer::kYes;
+  return result == kFault ? Answer::kNo : Answer::kNotTold;
 }
 
 }  // namespace
 
-bool IsReadable(uintptr_t address) {
-  // With an unknown `how` the kernel first copies the set in (EFAULT when it cannot), then answers EINVAL.
-  constexpr int kNoSuchHow = -1;
-  constexpr long kFault = -14;
-  return sys::SigProcMask(kNoSuchHow, reinterpret_cast<const uint64_t*>(address), nullptr) !=
-         kFault;
-}
-
-bool FindReadableRegion(uintptr_t address, MemoryRegion* region) {
-  const int found = SearchMaps(address, false, region);
-  if (found >= 0) return found == 1;
-  uintptr_t page = address & ~(kPage - 1);
-  if (page == 0 || !IsReadable(page)) return false;
-  region->begin = page;
-  for (int i = 0; i < kMaxProbedPages && IsReadable(page); ++i) page += kPage;
-  region->end = page;
-  return true;
+uintptr_t ReadableUpTo(uintptr_t begin, uintptr_t limit) {
+  uintptr_t page = begin;
+  while (page < limit) {
+    const Answer answer = ProbeByKernel(page);
+    if (answer == Answer::kNo) break;
+    if (answer == Answer::kYes) {
+      page += kPageBytes;
+      continue;
+    }
+    Mapping mapping;
+    if (!FindMapping(page, &mapping) || !mapping.readable) break;
+    page = mapping.end;
+  }
+  const uintptr_t end = PageOf(limit + kPageBytes - 1);
+  return page < end ? page : end;
 }
 
 bool FindExecutableRegion(uintptr_t address, MemoryRegion* region) {
-  return SearchMaps(address, true, region) == 1;
+  Mapping mapping;
+  if (!FindMapping(address, &mapping) || !mapping.executable) return false;
+  region->begin = mapping.begin;
+  region->end = mapping.end;
+  return true;
 }
 
 }  // namespace ollamatrace::capture

@@ -1,12 +1,17 @@
 #ifndef OLLAMATRACE_PRELOAD_CAPTURE_STACK_REGION_H_
 #define OLLAMATRACE_PRELOAD_CAPTURE_STACK_REGION_H_
 
-// Which memory around an address may be read (or executed). The slow path of the unwinder: a few system calls, raw, so that neither
-// errno nor a hook of ours is touched; no allocation. Any stack will do: pthread, goroutine, coroutine, sigaltstack.
+// Which memory may be read, and which is executable. The slow path of the unwinder: a few system
+// calls, raw, so that neither errno nor a hook of ours is touched; no allocation.
 
 #include <cstdint>
 
 namespace ollamatrace::capture {
+
+// Pages are looked at in this size: the smallest one. Where pages are larger, some are looked at
+// twice.
+inline constexpr uintptr_t kPageBytes = 4096;
+inline constexpr uintptr_t PageOf(uintptr_t address) { return address & ~(kPageBytes - 1); }
 
 struct MemoryRegion {
   uintptr_t begin = 0;
@@ -15,16 +20,14 @@ struct MemoryRegion {
   bool Contains(uintptr_t address) const { return address >= begin && address < end; }
 };
 
-// The readable mapping that holds `address`, joined with readable ones that directly follow it. For the main thread's stack, `begin`
-// lies below what is mapped now, as far as the kernel will let it grow. Where /proc is closed to us, the bounds are
-// felt out page by page upward (`begin` is then address's page). False when the address is not readable.
-bool FindReadableRegion(uintptr_t address, MemoryRegion* region);
+// How far memory is readable from `begin` (the start of a page) on, as far as `limit`: the first
+// page that is not, or `limit` rounded up to a page. `begin` itself means: not at all. One system
+// call a page.
+uintptr_t ReadableUpTo(uintptr_t begin, uintptr_t limit);
 
-// Whether `address` is mapped executable; `region` is then the mapping. When /proc is closed: false.
+// Whether `address` is mapped executable; `region` is then the mapping. When /proc is closed:
+// false.
 bool FindExecutableRegion(uintptr_t address, MemoryRegion* region);
-
-// Whether the eight bytes at `address` can be read. One system call.
-bool IsReadable(uintptr_t address);
 
 }  // namespace ollamatrace::capture
 

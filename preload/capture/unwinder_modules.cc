@@ -16,7 +16,8 @@ constexpr int kMaxModules = 2048;
 constexpr int kMaxProgramHeaders = 256;
 constexpr int kReadAttempts = 16;
 
-// ModuleTables as words, so that a reader that races a writer has no undefined behaviour, only a stale copy.
+// ModuleTables as words, so that a reader that races a writer has no undefined behaviour, only a
+// stale copy.
 struct Slot {
   enum Word { kCodeBegin, kCodeEnd, kHeader, kHeaderEnd, kCfiBegin, kCfiEnd, kHidden, kWords };
   std::atomic<uintptr_t> words[kWords];
@@ -38,7 +39,8 @@ struct List {
 
 constinit List g_list = {};
 
-// glibc's struct dl_find_object, <bits/dl_find_object.h>; declared here so that older headers build it too.
+// glibc's struct dl_find_object, <bits/dl_find_object.h>; declared here so that older headers build
+// it too.
 struct DlFindObjectResult {
   unsigned long long flags;
   void* map_start;
@@ -199,9 +201,7 @@ ModuleLookup FindModule(uintptr_t pc, ModuleTables* tables) {
   return busy ? ModuleLookup::kBusy : ModuleLookup::kUnknown;
 }
 
-uint32_t ModuleGeneration() {
-  return g_list.changes.load(std::memory_order_acquire) % 0xffff + 1;
-}
+uint32_t ModuleGeneration() { return g_list.changes.load(std::memory_order_acquire) % 0xffff + 1; }
 
 void ResolveDlFindObject() {
   g_dl_find_object.store(reinterpret_cast<DlFindObject>(dlsym(RTLD_DEFAULT, "_dl_find_object")),
@@ -245,7 +245,8 @@ bool RegisterModule(const ModuleImage& image) {
 }
 
 void UnregisterModule(uintptr_t address) {
-  // Changes the generation even when no such module is known: rules may have come through _dl_find_object.
+  // Changes the generation even when no such module is known: rules may have come through
+  // _dl_find_object.
   Change change;
   const int index = LowerBound(address);
   if (index < Count() && g_list.slots[index].Get(Slot::kCodeBegin) <= address) {

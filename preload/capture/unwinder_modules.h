@@ -1,8 +1,9 @@
 #ifndef OLLAMATRACE_PRELOAD_CAPTURE_UNWINDER_MODULES_H_
 #define OLLAMATRACE_PRELOAD_CAPTURE_UNWINDER_MODULES_H_
 
-// The modules that a walk may meet: where their code and their unwind tables are. Readers take no lock (a sequence count tells
-// them when to look again); RegisterModule and its like, declared in unwinder.h, are the writers.
+// The modules that a walk may meet: where their code and their unwind tables are. Readers take no
+// lock (a sequence count tells them when to look again); RegisterModule and its like, declared in
+// unwinder.h, are the writers.
 
 #include <cstdint>
 
@@ -26,7 +27,8 @@ enum class ModuleLookup {
 // The module whose code holds `pc`: a registered one, else one that _dl_find_object knows.
 ModuleLookup FindModule(uintptr_t pc, ModuleTables* tables);
 
-// A number that changes whenever the list does; never 0, and below 2^16. What was learnt from the list under another number is void.
+// A number that changes whenever the list does; never 0, and below 2^16. What was learnt from the
+// list under another number is void.
 uint32_t ModuleGeneration();
 
 // Finds _dl_find_object (glibc 2.35). At a moment when dlsym is safe.
