@@ -80,6 +80,38 @@ class LibraryFileTest(tracing.TestCase):
         self.assertEqual([tracing.exe_name(p) for p in processes], ["ls"])
         self.assertGreater(processes[0]["host"]["allocations"], 10)
 
+    def test_works_where_nothing_else_is(self):
+        """In a root file system with a shell, cat and libc: no other library, no /proc, no /tmp."""
+        root = self.folder()
+        shell, cat = self.program("dash"), self.program("cat")
+        for path in {shell, cat, *self.libraries_of(shell), *self.libraries_of(cat)}:
+            os.makedirs(root + os.path.dirname(path), exist_ok=True)
+            shutil.copy(path, root + path)
+        shutil.copy(tracing.LIB, root)
+        with open(os.path.join(root, "text"), "w", encoding="utf-8") as file:
+            file.write("said in an empty house\n" * 1000)
+        enter = ["chroot", root] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--root", root]
+        if tracing.run([*enter, shell, "-c", ":"]).status != 0:
+            self.skipTest("neither chroot nor user namespaces are permitted here")
+        command = f"{shell} -c 'read line < /text; echo $line; {cat} /text; exit 7'"
+        plain = tracing.run([*enter, shell, "-c", command])
+        self.assertEqual((plain.status, len(plain.stdout), plain.stderr), (7, 1001 * 23, b""))
+        traced = tracing.run([*enter, shell, "-c", f"LD_PRELOAD=/libollamatrace.so OLLAMATRACE_DIR=/d {command}"])
+        self.assertEqual(traced, plain)
+        processes = tracing.report(os.path.join(root, "d"))["processes"]
+        self.assertEqual({os.path.basename(p["argv"][0]) for p in processes if p["end"] != "exec"}, {"dash", "cat"})
+        for process in processes:
+            self.assertEqual(process["lost_events"], 0)
+        self.assertGreater(sum(p["host"]["allocations"] for p in processes), 2)
+
+    def libraries_of(self, program):
+        """The program's interpreter and libraries; the test is about programs that need libc alone."""
+        done = tracing.run(["ldd", program])
+        paths = re.findall(r"(/\S+) \(0x", done.stdout.decode())
+        self.assertEqual(done.status, 0, done.stderr)
+        self.assertEqual({re.sub(r"[-.]so.*|[-.].*", "", os.path.basename(p)) for p in paths} - {"ld", "libc"}, set(), paths)
+        return paths
+
     def test_session_files_are_private(self):
         session = os.path.join(self.folder(), "session")
         tracing.run(["ls"], tracing.traced_environment(session))

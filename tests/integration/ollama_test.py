@@ -1,11 +1,12 @@
 """A real `ollama serve`, when OLLAMA_BIN names one: the tiny model is created, asked 50 times, unloaded.
 
-Nothing is pulled; the server's home, models and port are the test's own.
+Nothing is pulled; the server's home, models and port are the test's own. Works with releases whose runner is
+`ollama runner` (cgo) and with those that start llama-server.
 """
 
 import json
 import os
-import socket
+import re
 import subprocess
 import sys
 import urllib.error
@@ -14,12 +15,6 @@ import urllib.request
 import tracing
 
 GENERATES = 50
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class OllamaTest(tracing.TestCase):
@@ -39,9 +34,9 @@ class OllamaTest(tracing.TestCase):
 
     def start(self, folder, session, log):
         for _ in range(5):  # somebody else may take the port in between
-            self.host = f"127.0.0.1:{free_port()}"
+            self.host = f"127.0.0.1:{tracing.free_port()}"
             self.own = {"HOME": folder, "OLLAMA_HOST": self.host, "OLLAMA_MODELS": os.path.join(folder, "models"),
-                        "OLLAMA_NUM_PARALLEL": "1", "OLLAMA_LOAD_TIMEOUT": "3m"}
+                        "OLLAMA_NUM_PARALLEL": "1", "OLLAMA_LOAD_TIMEOUT": "3m", "OLLAMA_KEEP_ALIVE": "30m"}
             server = subprocess.Popen([self.ollama, "serve"], env=tracing.traced_environment(session, **self.own),
                                       stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
 
@@ -86,16 +81,27 @@ class OllamaTest(tracing.TestCase):
                 status = tracing.end_process(server)
         self.assertEqual(status, 0)
         report = tracing.report(session)
-        serves = [p for p in report["processes"] if p["pid"] == server.pid]
-        self.assertEqual(len(serves), 1)
-        self.assertIn("serve", serves[0]["argv"])
-        self.assertGreater(serves[0]["host"]["allocations"], 0)
-        runners = [p for p in report["processes"] if p["pid"] != server.pid
+        everyone = [(p["pid"], p["ppid"], p["exe"], p["argv"], p["end"]) for p in report["processes"]]
+        for process in report["processes"]:
+            self.assertEqual(process["lost_events"], 0, process)
+            self.assertIn(process["end"], ("exited", "killed", "exec"), process)
+        serve = tracing.last_image(report, server.pid)
+        self.assertIn("serve", serve["argv"])
+        self.assertGreater(serve["host"]["allocations"], 0)
+        # Go's heap comes from mmap, below the runtime; the names stand in .gopclntab alone, as the program is stripped.
+        self.assert_names(report, [serve], [r"^runtime\.", r"\(\*mheap\)\."])
+
+        runners = [p for p in report["processes"] if p["ppid"] == server.pid and p["end"] != "exec"
                    and ("llama-server" in p["exe"] or "runner" in p["argv"]) and p["host"]["live_bytes"] > 400_000]
-        self.assertTrue(runners, [(p["exe"], p["argv"], p["end"]) for p in report["processes"]])
-        groups = [g for g in report["groups"] if g["pid"] in {p["pid"] for p in runners}]
-        names = {f["function"] for g in groups for f in g["frames"] if f["function"]}
-        self.assertTrue([n for n in names if "llama" in n or "ggml" in n], sorted(names)[:50])
+        self.assertTrue(runners, everyone)
+        self.assertEqual({p["end"] for p in runners}, {"killed"}, everyone)
+        self.assert_names(report, runners, [r"llama_", r"ggml_"])
+
+    def assert_names(self, report, processes, patterns):
+        pids = {p["pid"] for p in processes}
+        names = {f["function"] for g in report["groups"] if g["pid"] in pids for f in g["frames"] if f["function"]}
+        for pattern in patterns:
+            self.assertTrue([n for n in names if re.search(pattern, n)], f"no frame of {pattern}: {sorted(names)[:80]}")
 
 
 if __name__ == "__main__":

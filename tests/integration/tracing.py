@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -92,6 +93,13 @@ def session_notes(session):
     return text + leakview("report", "--format=json", session).stdout
 
 
+def last_image(report, pid):
+    """What `pid` was in the end: a process that calls exec is listed once for each program that it has been."""
+    images = [p for p in report["processes"] if p["pid"] == pid and p["end"] != "exec"]
+    assert len(images) == 1, [(p["pid"], p["exe"], p["end"]) for p in report["processes"]]
+    return images[0]
+
+
 def exe_name(process):
     return os.path.basename(process["exe"])
 
@@ -111,6 +119,13 @@ def wait_until(condition, what, seconds=COMMAND_SECONDS):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds} s: {what}")
         time.sleep(0.02)
+
+
+def free_port():
+    """A port that nobody listens on; somebody else may take it before it is used."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def end_process(process, how=signal.SIGTERM, seconds=60):
