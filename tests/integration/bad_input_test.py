@@ -325,7 +325,8 @@ class LibraryTest(tracing.TestCase):
         self.assertEqual(traced, self.plain)
 
     def test_bad_settings(self):
-        cases = {"OLLAMATRACE_MODE": ["banana", "sample:-1", ""], "OLLAMATRACE_DEPTH": ["-5", "abc", "99999999999999999999"],
+        cases = {"OLLAMATRACE_MODE": ["banana", "sample:-1", ""],
+                 "OLLAMATRACE_DEPTH": ["-5", "abc", "99999999999999999999"],
                  "OLLAMATRACE_SAMPLE_MS": ["soon", "-1"], "OLLAMATRACE_UNWINDER": ["magic"]}
         for name, values in cases.items():
             for value in values:

@@ -109,7 +109,8 @@ class LibraryFileTest(tracing.TestCase):
         done = tracing.run(["ldd", program])
         paths = re.findall(r"(/\S+) \(0x", done.stdout.decode())
         self.assertEqual(done.status, 0, done.stderr)
-        self.assertEqual({re.sub(r"[-.]so.*|[-.].*", "", os.path.basename(p)) for p in paths} - {"ld", "libc"}, set(), paths)
+        names = {re.sub(r"[-.].*", "", os.path.basename(path)) for path in paths}
+        self.assertLessEqual(names, {"ld", "libc"}, paths)
         return paths
 
     def test_session_files_are_private(self):

@@ -53,7 +53,7 @@ def tiny_model():
 
 
 class Server:
-    """One running server. `command` ends with what precedes the options; a context manager that leaves nothing behind."""
+    """One running server with its output in the file `log`; a context manager that leaves no process behind."""
 
     def __init__(self, command, environment, log):
         self.log = log

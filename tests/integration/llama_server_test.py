@@ -45,7 +45,8 @@ class LlamaServerCase(tracing.TestCase):
     def assert_named(self, groups, wanted):
         names = {frame["function"] for group in groups for frame in group["frames"] if frame["function"]}
         for name in wanted:
-            self.assertTrue([n for n in names if re.search(rf"\b{name}", n)], f"no frame of {name}: {sorted(names)[:80]}")
+            self.assertTrue([n for n in names if re.search(rf"\b{name}", n)],
+                            f"no frame of {name}: {sorted(names)[:80]}")
 
 
 class WheelTest(LlamaServerCase):

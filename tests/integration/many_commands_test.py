@@ -110,9 +110,8 @@ class ManyCommandsTest(tracing.TestCase):
         self.assertEqual([tracing.exe_name(p) for p in report["processes"]], ["leaky_server"])
 
     def test_llama_server(self):
-        python = self.llama_python()
-        report = self.trace(["sh", "-c", shlex.join([python, llama_server.MAIN, llama_server.tiny_model(), "--ask", "5"])
-                             + " 2> /dev/null"])
+        command = [self.llama_python(), llama_server.MAIN, llama_server.tiny_model(), "--ask", "5"]
+        report = self.trace(["sh", "-c", shlex.join(command) + " 2> /dev/null"])
         servers = [p for p in report["processes"] if tracing.exe_name(p).startswith("python")]
         self.assertEqual([p["end"] for p in servers], ["exited"], report["processes"])
         self.assertGreater(servers[0]["host"]["peak_bytes"], 1_000_000)

@@ -67,7 +67,8 @@ setTimeout(() => { console.error('late'); process.exit(5); }, 5);
 
 SQL = """
 create table t(a integer primary key, b text);
-with recursive n(i) as (select 1 union all select i + 1 from n where i < 5000) insert into t select i, 'row ' || i from n;
+with recursive n(i) as (select 1 union all select i + 1 from n where i < 5000)
+  insert into t select i, 'row ' || i from n;
 create index u on t(b);
 select count(*), sum(a), max(b) from t;
 select b from t where b like '%99' order by b limit 5;
@@ -150,7 +151,7 @@ COMMANDS = [
     ("readelf", "readelf", ["readelf", "-aW", "prebuilt"]),
     ("objdump", "objdump", ["objdump", "-d", "prebuilt"]),
     ("jq", "jq", ["jq", "-n", "[range(1000)] | map(. * .) | add"]),
-    ("tclsh", "tclsh", ["sh", "-c", "echo 'set l {}; for {set i 0} {$i < 99} {incr i} {lappend l $i}; puts $l' | tclsh"]),
+    ("tclsh", "tclsh", ["sh", "-c", "echo 'for {set i 0} {$i < 99} {incr i} {lappend l $i}; puts $l' | tclsh"]),
     ("curl", "curl", ["sh", "-c", 'curl -s "file://$PWD/text.txt"']),
     ("java", "java", ["java", "-XX:TieredStopAtLevel=1", "-version"]),
     ("clang", "clang-14", ["clang-14", "-O1", "-S", "-o", "-", "code.c"]),
