@@ -9,7 +9,7 @@ namespace ollamatrace {
 
 // C++ (Itanium ABI) and Rust's legacy scheme, whose hash is dropped:
 // "_ZN4core3fmt5write17h0123456789abcdefE" is core::fmt::write. Everything else (C, Go, Rust's v0
-// scheme, names too long to be worth it) is returned as it came.
+// scheme, names whose readable form is or could be too long to be worth it) is returned as it came.
 std::string Demangle(std::string_view name);
 
 }  // namespace ollamatrace

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -21,8 +22,27 @@ constexpr uint32_t kNone = 0xffffffff;
 // damage.
 constexpr size_t kMaxDepth = 2048;
 
+// Bytes of entries in one unit. The largest ones known (whole programs by LTO) have some dozen MiB.
+constexpr size_t kMaxUnitBytes = 256 << 20;
+
 // All address ranges of one file. The largest modules in use have some millions.
-constexpr size_t kMaxRanges = 64 << 20;
+constexpr size_t kMaxRanges = 8 << 20;
+
+// A qualified name of more characters loses its outer scopes.
+constexpr size_t kMaxQualifier = 4096;
+
+// Bytes from the unit's header to the next unit, as the section says.
+size_t UnitBytes(Dwarf* dwarf, Dwarf_Die* unit) {
+  const Dwarf_Off begin = dwarf_dieoffset(unit) - dwarf_cuoffset(unit);
+  Dwarf_Off next = 0;
+  size_t header_bytes = 0;
+  if (dwarf_next_unit(dwarf, begin, &next, &header_bytes, nullptr, nullptr, nullptr, nullptr,
+                      nullptr, nullptr) != 0 ||
+      next <= begin) {
+    return 0;
+  }
+  return std::min<size_t>(next - begin, kMaxUnitBytes);
+}
 
 // Calls visit(low, high) for each non-empty range of the entry.
 template <typename Visit>
@@ -104,9 +124,17 @@ class DwarfIndex::FunctionTree {
   Function& function(uint32_t index) { return functions_[index]; }
 
   // "ns::Class::" for the declaration at that offset; empty when it stands alone.
-  std::string_view Qualifier(Dwarf_Off declaration) const {
+  std::string Qualifier(Dwarf_Off declaration) const {
+    std::string text;
     const auto it = qualifiers_.find(declaration);
-    return it == qualifiers_.end() ? std::string_view() : prefixes_[it->second];
+    if (it == qualifiers_.end()) return text;
+    for (uint32_t i = it->second; i != 0 && text.size() < kMaxQualifier; i = scopes_[i].parent) {
+      const char* name = scopes_[i].name;
+      text.insert(
+          0,
+          std::string(name != nullptr ? name : "(anonymous namespace)", 0, kMaxQualifier) + "::");
+    }
+    return text;
   }
 
  private:
@@ -120,14 +148,18 @@ class DwarfIndex::FunctionTree {
     uint64_t low;
     uint32_t function;
   };
+  struct Scope {
+    uint32_t parent;   // Index into scopes_; 0 is the unit.
+    const char* name;  // libdw's; null in an anonymous one.
+  };
   struct Level {
     Dwarf_Die die;
     uint32_t function;  // The function these entries stand in.
-    uint32_t prefix;    // Index into prefixes_.
+    uint32_t scope;     // Index into scopes_.
   };
 
   void Walk(Dwarf_Die unit) {
-    prefixes_.emplace_back();
+    scopes_.push_back({0, nullptr});
     std::vector<Level> levels;
     Dwarf_Die child;
     if (dwarf_child(&unit, &child) != 0) return;
@@ -136,22 +168,15 @@ class DwarfIndex::FunctionTree {
       Level here = levels.back();
       const int tag = dwarf_tag(&here.die);
       uint32_t function = here.function;
-      uint32_t prefix = here.prefix;
+      uint32_t scope = here.scope;
       if (tag == DW_TAG_subprogram || tag == DW_TAG_inlined_subroutine) {
         const bool inlined = tag == DW_TAG_inlined_subroutine;
-        if (!inlined && prefix != 0) qualifiers_.emplace(dwarf_dieoffset(&here.die), prefix);
+        if (!inlined && scope != 0) qualifiers_.emplace(dwarf_dieoffset(&here.die), scope);
         function = Add(&here.die, inlined ? here.function : kNone, inlined,
                        static_cast<uint32_t>(levels.size()));
       } else if (QualifiesNames(tag)) {
-        const char* name = dwarf_diename(&here.die);
-        // A file of mutually nested long names could make much text of little input.
-        if (prefixes_[prefix].size() < 4096) {
-          prefixes_.push_back(
-              prefixes_[prefix] +
-              (name != nullptr ? std::string(name).substr(0, 1024) : "(anonymous namespace)") +
-              "::");
-          prefix = static_cast<uint32_t>(prefixes_.size() - 1);
-        }
+        scopes_.push_back({scope, dwarf_diename(&here.die)});
+        scope = static_cast<uint32_t>(scopes_.size() - 1);
       }
       // Advance this level before the children take `levels` over.
       Dwarf_Die next;
@@ -162,7 +187,7 @@ class DwarfIndex::FunctionTree {
         levels.pop_back();
       }
       if (HoldsFunctions(tag) && levels.size() < kMaxDepth && dwarf_child(&here.die, &child) == 0) {
-        levels.push_back({child, function, prefix});
+        levels.push_back({child, function, scope});
       }
     }
   }
@@ -216,7 +241,7 @@ class DwarfIndex::FunctionTree {
   std::vector<Function> functions_;
   std::vector<Range> ranges_;  // Only while building.
   std::vector<Piece> pieces_;
-  std::vector<std::string> prefixes_;
+  std::vector<Scope> scopes_;
   std::unordered_map<Dwarf_Off, uint32_t> qualifiers_;
 };
 
@@ -224,7 +249,6 @@ struct DwarfIndex::Unit {
   Dwarf_Die die;    // Has the line table; the skeleton of a split unit.
   Dwarf_Die split;  // Has the functions.
   bool is_split = false;
-  size_t size = 0;                     // Bytes of entries, at most.
   std::unique_ptr<FunctionTree> tree;  // Made at first use.
 
   Dwarf_Die* functions_die() { return is_split ? &split : &die; }
@@ -268,8 +292,7 @@ void DwarfIndex::IndexUnits() {
   uint8_t type = 0;
   while (dwarf_get_units(dwarf_, unit, &unit, nullptr, &type, &die, &split) == 0) {
     const Dwarf_Off offset = dwarf_dieoffset(&die);
-    if (!units_.empty() && offset <= previous_offset) break;  // Units follow each other.
-    if (!units_.empty() && units_.back()->size == 0) units_.back()->size = offset - previous_offset;
+    if (offset <= previous_offset) break;  // Units follow each other; type units may start anew.
     previous_offset = offset;
     if (type != DW_UT_compile && type != DW_UT_skeleton) continue;
     auto entry = std::make_unique<Unit>();
@@ -277,7 +300,6 @@ void DwarfIndex::IndexUnits() {
     if (type == DW_UT_skeleton && dwarf_tag(&split) == DW_TAG_compile_unit) {
       entry->split = split;
       entry->is_split = true;
-      entry->size = size_t{256} << 20;  // In another file; the bound is against loops only.
     }
     const uint32_t number = static_cast<uint32_t>(units_.size());
     ForEachRange(&die, &ranges_left, [&](Dwarf_Addr low, Dwarf_Addr high) {
@@ -285,13 +307,13 @@ void DwarfIndex::IndexUnits() {
     });
     units_.push_back(std::move(entry));
   }
-  if (!units_.empty() && units_.back()->size == 0) units_.back()->size = size_t{256} << 20;
   std::stable_sort(ranges_.begin(), ranges_.end(),
                    [](const UnitRange& a, const UnitRange& b) { return a.low < b.low; });
 }
 
 std::string_view DwarfIndex::FileName(Unit& unit, const char* name) {
-  if (name == nullptr || *name == '\0') return {};
+  // "???" is libdw's name for file number 0 of DWARF 4: none.
+  if (name == nullptr || *name == '\0' || std::strcmp(name, "???") == 0) return {};
   std::filesystem::path path(name);
   if (path.is_relative()) {
     const char* folder = Text(&unit.die, DW_AT_comp_dir);
@@ -306,7 +328,8 @@ std::vector<Frame> DwarfIndex::Find(uint64_t address) {
   if (range == ranges_.begin() || address >= (--range)->high) return {};
   Unit& unit = *units_[range->unit];
   if (unit.tree == nullptr) {
-    unit.tree = std::make_unique<FunctionTree>(*unit.functions_die(), unit.size);
+    Dwarf_Die* die = unit.functions_die();
+    unit.tree = std::make_unique<FunctionTree>(*die, UnitBytes(dwarf_cu_getdwarf(die->cu), die));
   }
 
   std::string_view file;
@@ -335,9 +358,7 @@ std::vector<Frame> DwarfIndex::Find(uint64_t address) {
       }
       declaration = target;
     }
-    const std::string_view qualifier = unit.tree->Qualifier(dwarf_dieoffset(&declaration));
-    if (qualifier.empty()) return names_->Intern(plain);
-    return names_->Intern(std::string(qualifier) + plain);
+    return names_->Intern(unit.tree->Qualifier(dwarf_dieoffset(&declaration)) + plain);
   };
 
   std::vector<Frame> frames;

@@ -25,6 +25,12 @@ constexpr uint64_t kMaxSections = 1 << 20;
 // because they may overlap.
 constexpr int kMaxNotes = 64;
 
+// The linkers' are of 8 to 20 bytes; --build-id=0x... takes any number.
+constexpr size_t kMaxBuildIdBytes = 256;
+
+// Linked modules have two (.rela.dyn, .rela.plt). A bound, because they may overlap.
+constexpr int kMaxRelocationTables = 4;
+
 uint64_t AlignUp4(uint64_t n) { return (n + 3) & ~uint64_t{3}; }
 
 // The description of the first note of that name and type.
@@ -37,7 +43,8 @@ std::string_view FindNote(ByteSpan notes, std::string_view name, uint32_t type) 
     const auto description = Slice(notes, description_offset, header.n_descsz);
     if (!note_name || !description) return {};
     // The name's length counts its NUL.
-    if (header.n_type == type && note_name->size() == name.size() + 1 &&
+    if (header.n_type == type && header.n_descsz <= kMaxBuildIdBytes &&
+        note_name->size() == name.size() + 1 &&
         std::memcmp(note_name->data(), name.data(), name.size()) == 0) {
       return {reinterpret_cast<const char*>(description->data()), description->size()};
     }
@@ -174,8 +181,10 @@ std::optional<ElfDebugLink> ElfFile::debug_link() const {
 std::vector<std::pair<uint64_t, uint64_t>> ElfFile::RelativeRelocations() const {
   const uint32_t relative = machine_ == EM_AARCH64 ? R_AARCH64_RELATIVE : R_X86_64_RELATIVE;
   std::vector<std::pair<uint64_t, uint64_t>> result;
+  int tables = 0;
   for (const ElfSection& section : sections_) {
     if (section.type != SHT_RELA || (section.flags & SHF_ALLOC) == 0) continue;
+    if (++tables > kMaxRelocationTables) break;
     const ByteSpan contents = Contents(section);
     for (size_t at = 0; at + sizeof(Elf64_Rela) <= contents.size(); at += sizeof(Elf64_Rela)) {
       const auto entry = ReadAt<Elf64_Rela>(contents, at);
@@ -183,9 +192,6 @@ std::vector<std::pair<uint64_t, uint64_t>> ElfFile::RelativeRelocations() const 
         result.emplace_back(entry.r_offset, static_cast<uint64_t>(entry.r_addend));
       }
     }
-    // Sections that overlap could multiply the file's size; linked modules have two such sections
-    // at most.
-    if (result.size() > bytes_.size() / sizeof(Elf64_Rela)) break;
   }
   std::sort(result.begin(), result.end());
   return result;

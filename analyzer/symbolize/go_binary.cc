@@ -26,6 +26,10 @@ constexpr uint64_t kLastGofuncWord = 44;
 // Functions looked at to choose among the candidates for the funcdata's place.
 constexpr int kFuncdataSamples = 64;
 
+// Sections of one kind that are searched; Go's and the C linker's files have fewer. A bound,
+// because in a damaged file they may overlap.
+constexpr int kMaxSections = 32;
+
 bool LooksLikeGo(const ElfFile& file) {
   for (const ElfSection& section : file.sections()) {
     if (section.name.starts_with(".go.") || section.name.starts_with(".note.go.") ||
@@ -73,8 +77,10 @@ std::optional<Location> FindTable(const ElfFile& file) {
   }
   std::optional<Location> best;
   uint64_t best_count = 0;
+  int searched = 0;
   for (const ElfSection& section : file.sections()) {
     if (section.name != ".data.rel.ro" && section.name != ".rodata") continue;
+    if (++searched > kMaxSections) break;
     const ByteSpan contents = file.Contents(section);
     for (size_t at = (8 - section.address % 8) % 8; at + 8 <= contents.size(); at += 8) {
       if (!HasTableMagic(contents.data() + at)) continue;
@@ -110,9 +116,11 @@ std::vector<uint64_t> ModuledataCandidates(const ElfFile& file, const Relocation
   for (const auto& [address, value] : relocations) {
     if (value == table_address && candidates.size() < kMaxCandidates) candidates.push_back(address);
   }
+  int searched = 0;
   for (const ElfSection& section : file.sections()) {
     constexpr uint64_t kData = SHF_ALLOC | SHF_WRITE;
     if (section.type != SHT_PROGBITS || (section.flags & kData) != kData) continue;
+    if (++searched > kMaxSections) break;
     const ByteSpan contents = file.Contents(section);
     for (size_t at = (8 - section.address % 8) % 8; at + 8 <= contents.size(); at += 8) {
       uint64_t value;

@@ -22,9 +22,9 @@ constexpr uint32_t kNoFuncdata = 0xffffffff;
 // The compiler's inlining budget keeps real nests below ten.
 constexpr int kMaxInlineDepth = 128;
 
-// A function's file and line are found by walking its pc table, whose steps are bounded by the
-// bytes left; and by this, so that no single lookup in a hostile file takes long. The largest
-// generated functions have some hundred thousand steps.
+// Values are found by walking a function's pc tables. The largest generated functions have some
+// hundred thousand steps; beyond this the rest of the answer stays unknown, so that no lookup in a
+// damaged file takes long.
 constexpr int kMaxPcSteps = 4 << 20;
 
 template <typename T>
@@ -211,13 +211,14 @@ std::optional<GoPclntab::Function> GoPclntab::FunctionAt(uint64_t index) const {
   return function;
 }
 
-std::optional<int32_t> GoPclntab::ValueAt(uint32_t table, uint64_t entry, uint64_t address) const {
+std::optional<int32_t> GoPclntab::ValueAt(uint32_t table, uint64_t entry, uint64_t address,
+                                          int* steps_left) const {
   // Offset 0 stands for no table.
   if (table == 0 || table >= pc_tables_.size()) return std::nullopt;
   ByteSpan bytes = pc_tables_.subspan(table);
   uint32_t value = 0xffffffff;
   uint64_t pc = entry;
-  for (int step = 0; step < kMaxPcSteps; ++step) {
+  for (int step = 0; *steps_left > 0; ++step, --*steps_left) {
     const auto value_delta = ReadVarint(&bytes);
     if (!value_delta || (*value_delta == 0 && step != 0)) return std::nullopt;
     const auto pc_delta = ReadVarint(&bytes);
@@ -230,8 +231,9 @@ std::optional<int32_t> GoPclntab::ValueAt(uint32_t table, uint64_t entry, uint64
   return std::nullopt;
 }
 
-std::string_view GoPclntab::FileAt(const Function& function, uint64_t address) const {
-  const auto number = ValueAt(function.pc_to_file, function.entry, address);
+std::string_view GoPclntab::FileAt(const Function& function, uint64_t address,
+                                   int* steps_left) const {
+  const auto number = ValueAt(function.pc_to_file, function.entry, address, steps_left);
   if (!number || *number < 0) return {};
   if (version_ == GoVersion::k1_2) {
     const auto count = Read<uint32_t>(files_, 0);
@@ -246,8 +248,8 @@ std::string_view GoPclntab::FileAt(const Function& function, uint64_t address) c
   return CStringAt(files_, *offset, 4096);
 }
 
-uint32_t GoPclntab::LineAt(const Function& function, uint64_t address) const {
-  const auto line = ValueAt(function.pc_to_line, function.entry, address);
+uint32_t GoPclntab::LineAt(const Function& function, uint64_t address, int* steps_left) const {
+  const auto line = ValueAt(function.pc_to_line, function.entry, address, steps_left);
   return line && *line > 0 ? static_cast<uint32_t>(*line) : 0;
 }
 
@@ -270,10 +272,11 @@ std::vector<GoFrame> GoPclntab::Find(uint64_t address) const {
   if (!function) return {};
 
   std::vector<GoFrame> frames;
+  int steps_left = kMaxPcSteps;
   uint64_t pc = address;
   if (!function->inline_tree.empty()) {
     for (int depth = 0; depth < kMaxInlineDepth; ++depth) {
-      const auto index = ValueAt(function->pc_to_inline, function->entry, pc);
+      const auto index = ValueAt(function->pc_to_inline, function->entry, pc, &steps_left);
       if (!index || *index < 0) break;
       const auto call =
           InlinedCallAt(function->inline_tree, version_, static_cast<uint32_t>(*index));
@@ -281,13 +284,15 @@ std::vector<GoFrame> GoPclntab::Find(uint64_t address) const {
       const std::string_view name = CStringAt(names_, call->name);
       const uint64_t parent = function->entry + call->parent_pc;
       if (name.empty() || parent >= EntryAt(low + 1)) break;
-      frames.push_back({name, FileAt(*function, pc), LineAt(*function, pc), /*inlined=*/true});
+      frames.push_back({name, FileAt(*function, pc, &steps_left),
+                        LineAt(*function, pc, &steps_left), /*inlined=*/true});
       pc = parent;
     }
   }
   const std::string_view name = CStringAt(names_, function->name);
   if (name.empty() && frames.empty()) return {};
-  frames.push_back({name, FileAt(*function, pc), LineAt(*function, pc), /*inlined=*/false});
+  frames.push_back({name, FileAt(*function, pc, &steps_left), LineAt(*function, pc, &steps_left),
+                    /*inlined=*/false});
   return frames;
 }
 

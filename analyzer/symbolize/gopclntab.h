@@ -75,10 +75,11 @@ class GoPclntab {
   uint64_t EntryAt(uint64_t index) const;
   std::optional<Function> FunctionAt(uint64_t index) const;
   // The value of a pc-value table at `address`: nothing when the table is absent, damaged or ends
-  // before it.
-  std::optional<int32_t> ValueAt(uint32_t table, uint64_t entry, uint64_t address) const;
-  std::string_view FileAt(const Function& function, uint64_t address) const;
-  uint32_t LineAt(const Function& function, uint64_t address) const;
+  // before it. `steps_left` counts down with the work.
+  std::optional<int32_t> ValueAt(uint32_t table, uint64_t entry, uint64_t address,
+                                 int* steps_left) const;
+  std::string_view FileAt(const Function& function, uint64_t address, int* steps_left) const;
+  uint32_t LineAt(const Function& function, uint64_t address, int* steps_left) const;
 
   GoVersion version_ = GoVersion::k1_20;
   uint32_t pointer_size_ = 8;

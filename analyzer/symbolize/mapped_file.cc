@@ -16,7 +16,10 @@ absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& 
   std::unique_ptr<MappedFile> file(new MappedFile);
   file->path_ = path;
   file->fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-  if (file->fd_ < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
+  if (file->fd_ < 0) {
+    const int error = errno == ENOTDIR ? ENOENT : errno;  // A folder of the path is a file: missing.
+    return absl::ErrnoToStatus(error, absl::StrCat("cannot open ", path));
+  }
   struct stat status;
   if (fstat(file->fd_, &status) != 0) {
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot read ", path));

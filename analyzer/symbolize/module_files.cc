@@ -197,7 +197,12 @@ class Finder {
 }  // namespace
 
 ModuleFiles FindModuleFiles(const ModuleSpec& spec, const SymbolizerOptions& options) {
-  return Finder(spec, options).Find();
+  ModuleFiles files = Finder(spec, options).Find();
+  // One line, whatever the path holds.
+  for (char& c : files.status.message) {
+    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';
+  }
+  return files;
 }
 
 }  // namespace ollamatrace
