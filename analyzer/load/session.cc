@@ -46,8 +46,9 @@ class Finder {
     std::error_code error;
     const fs::file_status status = fs::status(path, error);
     if (!fs::exists(status)) {
-      const std::string why =
-          error && error != std::errc::no_such_file_or_directory ? error.message() : "no such file or directory";
+      const std::string why = error && error != std::errc::no_such_file_or_directory
+                                  ? error.message()
+                                  : "no such file or directory";
       session_.errors.push_back(absl::NotFoundError(
           absl::StrCat(name, ": ", why, "; give a trace, a journal or a session folder")));
       return;
@@ -55,8 +56,8 @@ class Finder {
     if (!fs::is_directory(status)) {
       if (!fs::is_regular_file(status)) {
         // A pipe or a device would block or never end.
-        session_.errors.push_back(absl::InvalidArgumentError(
-            absl::StrCat(name, ": not a regular file; give a trace, a journal or a session folder")));
+        session_.errors.push_back(absl::InvalidArgumentError(absl::StrCat(
+            name, ": not a regular file; give a trace, a journal or a session folder")));
         return;
       }
       AddFile(path, /*named=*/true);
@@ -73,9 +74,10 @@ class Finder {
         if (fs::is_directory(child, error) && AddFolder(child, ignored)) found = true;
       }
       if (!found) {
-        session_.errors.push_back(absl::NotFoundError(absl::StrCat(
-            name, ": ", why.empty() ? "holds no traces (*.zst, *.journal)" : why,
-            "; was the program started with LD_PRELOAD=libollamatrace.so and OLLAMATRACE_DIR set to this folder?")));
+        session_.errors.push_back(absl::NotFoundError(
+            absl::StrCat(name, ": ", why.empty() ? "holds no traces (*.zst, *.journal)" : why,
+                         "; was the program started with LD_PRELOAD=libollamatrace.so and "
+                         "OLLAMATRACE_DIR set to this folder?")));
       }
     }
   }
@@ -139,7 +141,8 @@ class Finder {
       line = absl::StripAsciiWhitespace(line);
       if (line.empty()) continue;
       if (++lines > kMaxLogLines) {
-        session_.notes.push_back(absl::StrCat(path.filename().string(), ": and more, see the file"));
+        session_.notes.push_back(
+            absl::StrCat(path.filename().string(), ": and more, see the file"));
         break;
       }
       session_.notes.push_back(absl::StrCat(path.filename().string(), ": ", line));
@@ -169,7 +172,8 @@ class HeadVisitor : public TraceVisitor {
     head.pid = header.pid;
     head.start_ns = header.start_ns;
     head.wall_ns = header.wall_ns;
-    head.exe = header.exe.data == nullptr ? std::string() : std::string(header.exe.data, header.exe.size);
+    head.exe =
+        header.exe.data == nullptr ? std::string() : std::string(header.exe.data, header.exe.size);
   }
   TraceHead head;
 };
@@ -187,7 +191,8 @@ Session FindSession(const std::vector<std::string>& paths) {
 
 TraceHead PeekTrace(const std::string& path) {
   HeadVisitor visitor;
-  // The header is the first record of the first chunk, and no chunk's frame is longer than its limit.
+  // The header is the first record of the first chunk, and no chunk's frame is longer than its
+  // limit.
   if (absl::EndsWith(path, ".zst")) {
     (void)ReadTraceBytes(ReadSome(path, size_t{1} << 20), visitor);
   }

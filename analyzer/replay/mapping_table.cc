@@ -51,7 +51,8 @@ uint64_t MappingTable::Unmap(uint64_t begin, uint64_t length, const Removed& rem
     // One piece became `left` pieces.
     bool last = false;
     const auto split = split_.find(piece.origin);
-    const uint64_t count = (split == split_.end() ? 1 : split->second) + static_cast<uint64_t>(left) - 1;
+    const uint64_t count =
+        (split == split_.end() ? 1 : split->second) + static_cast<uint64_t>(left) - 1;
     if (count == 0) {
       last = true;
     }

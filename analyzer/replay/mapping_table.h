@@ -19,10 +19,12 @@ struct Mapping {
 // Thread-compatible. Memory: one entry for each piece that is mapped.
 class MappingTable {
  public:
-  // `removed(mapping, bytes, last)`: `bytes` of this mapping are gone; `last` when nothing of it is left.
+  // `removed(mapping, bytes, last)`: `bytes` of this mapping are gone; `last` when nothing of it is
+  // left.
   using Removed = std::function<void(const Mapping&, uint64_t bytes, bool last)>;
 
-  // Maps [begin, begin + length). What was there before is removed first. A range that would wrap ends at the top.
+  // Maps [begin, begin + length). What was there before is removed first. A range that would wrap
+  // ends at the top.
   void Map(uint64_t begin, uint64_t length, const Mapping& mapping, const Removed& removed);
   // Returns the number of bytes that were mapped there.
   uint64_t Unmap(uint64_t begin, uint64_t length, const Removed& removed);
@@ -38,8 +40,9 @@ class MappingTable {
     uint64_t origin = 0;  // the mapping that this is a piece of
     Mapping mapping;
   };
-  std::map<uint64_t, Piece> pieces_;                      // by first address; disjoint
-  absl::flat_hash_map<uint64_t, uint64_t> split_;         // origin -> pieces, of mappings in several pieces
+  std::map<uint64_t, Piece> pieces_;  // by first address; disjoint
+  absl::flat_hash_map<uint64_t, uint64_t>
+      split_;  // origin -> pieces, of mappings in several pieces
   uint64_t next_origin_ = 1;
 };
 

@@ -2,24 +2,23 @@
 #ifndef OLLAMATRACE_ANALYZER_REPLAY_PROCESS_HISTORY_H_
 #define OLLAMATRACE_ANALYZER_REPLAY_PROCESS_HISTORY_H_
 
-#include <array>
 #include <cstdint>
 #include <limits>
 #include <map>
 #include <string>
-#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "formats/read_summary.h"
 #include "formats/trace_format.h"
-#include "formats/trace_reader.h"
 
 namespace ollamatrace {
 
 inline constexpr uint64_t kNever = std::numeric_limits<uint64_t>::max();
 
-// What a mapping holds. Only anonymous ones count as memory that somebody keeps: a file's pages can be dropped and read
-// again, and a reservation (PROT_NONE) has no pages.
+// What a mapping holds. Only anonymous ones count as memory that somebody keeps: a file's pages can
+// be dropped and read again, and a reservation (PROT_NONE) has no pages.
 enum class MappingClass : uint8_t { kAnonymous = 0, kFile = 1, kReserved = 2 };
 
 // Blocks with the same key are one group's worth of memory.
@@ -32,20 +31,26 @@ struct StackKey {
   friend bool operator==(const StackKey&, const StackKey&) = default;
   template <typename H>
   friend H AbslHashValue(H h, const StackKey& key) {
-    return H::combine(std::move(h), static_cast<uint32_t>(key.stack), static_cast<uint32_t>(key.thread),
-                      static_cast<uint8_t>(key.domain), static_cast<uint8_t>(key.mapping));
+    return H::combine(std::move(h), static_cast<uint32_t>(key.stack),
+                      static_cast<uint32_t>(key.thread), static_cast<uint8_t>(key.domain),
+                      static_cast<uint8_t>(key.mapping));
   }
 };
 
+// Of the blocks that were allocated within the window.
 struct StackStats {
   uint64_t live_bytes = 0;
   uint64_t live_blocks = 0;
   uint64_t allocations = 0;  // folded pairs included
   uint64_t frees = 0;
-  uint64_t bytes = 0;        // of all allocations
-  uint64_t peak_bytes = 0;
+  uint64_t bytes = 0;          // of all allocations
+  uint64_t peak_bytes = 0;     // a lower bound in the default mode, as in DomainTotals
   uint64_t first_ns = kNever;  // of the first and the last allocation
   uint64_t last_ns = 0;
+  // By how much the live bytes grew after the warm-up (ProcessHistory::warm_ns), and between the
+  // first and the last request that was marked. Negative when they shrank.
+  int64_t growth_bytes = 0;
+  int64_t request_growth_bytes = 0;
   // Of the blocks that are live at the end.
   uint64_t smallest = kNever;
   uint64_t largest = 0;
@@ -53,10 +58,12 @@ struct StackStats {
   uint64_t newest_ns = 0;
 };
 
+// Of all blocks, allocated within the window or before.
 struct DomainTotals {
   uint64_t live_bytes = 0;
   uint64_t live_blocks = 0;
-  uint64_t peak_bytes = 0;  // a lower bound in the default mode: within a sampling period the exact moment is not known
+  uint64_t peak_bytes = 0;  // a lower bound in the default mode: within a sampling period the exact
+                            // moment is not known
   uint64_t allocations = 0;
   uint64_t frees = 0;
   uint64_t bytes = 0;
@@ -77,8 +84,8 @@ struct Module {
 
 struct TimelinePoint {
   SampleRecord sample;
-  uint64_t heap_live_bytes = 0;     // at that moment, pooled blocks included
-  uint64_t mapped_live_bytes = 0;   // anonymous mappings and the break
+  uint64_t heap_live_bytes = 0;    // at that moment, pooled blocks included
+  uint64_t mapped_live_bytes = 0;  // anonymous mappings and the break
 };
 
 enum class ProcessEnd { kRunning, kExited, kKilled, kExec, kStopped };
@@ -100,19 +107,22 @@ struct ProcessHistory {
   std::string architecture;
 
   ProcessEnd end = ProcessEnd::kKilled;
-  uint64_t end_ns = 0;  // the End record's time, else the last time in the trace
+  uint64_t end_ns = 0;    // the End record's time, else the last time in the trace
+  uint64_t warm_ns = 0;   // end of the warm-up: about a quarter of the time between start (or
+                          // `since`) and end (or `until`)
+  uint64_t requests = 0;  // marked while the process lived, within the window
 
   absl::flat_hash_map<uint32_t, Node> nodes;
   absl::flat_hash_map<uint32_t, Module> modules;
   absl::flat_hash_map<uint32_t, std::string> thread_names;
-  absl::flat_hash_map<StackKey, StackStats> stacks;  // allocated at or after `since`
+  absl::flat_hash_map<StackKey, StackStats> stacks;
   std::map<std::pair<Domain, MappingClass>, DomainTotals> totals;
 
   std::vector<TimelinePoint> timeline;  // decimated when long; the last sample is always there
   uint64_t samples = 0;
 
-  uint64_t unmatched_frees = 0;     // frees of blocks that the trace does not know
-  uint64_t allocs_over_live = 0;    // allocations at an address that was live: its free was lost
+  uint64_t unmatched_frees = 0;   // frees of blocks that the trace does not know
+  uint64_t allocs_over_live = 0;  // allocations at an address that was live: its free was lost
   std::map<LossKind, uint64_t> losses;
   std::vector<std::string> messages;  // the library's, in the trace
   uint64_t messages_dropped = 0;

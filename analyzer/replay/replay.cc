@@ -1,0 +1,387 @@
+#include "analyzer/replay/replay.h"
+
+#include <algorithm>
+#include <string>
+#include <tuple>
+
+#include "absl/strings/str_split.h"
+#include "absl/strings/string_view.h"
+
+namespace ollamatrace {
+namespace {
+
+// A timeline is for drawing: more points than this are never looked at.
+constexpr size_t kMaxTimelinePoints = 4096;
+constexpr size_t kMaxMessages = 200;
+
+absl::string_view View(const Text& text) {
+  return text.data == nullptr ? absl::string_view() : absl::string_view(text.data, text.size);
+}
+
+// Sums of sizes from a damaged trace stop at the top instead of wrapping.
+void AddTo(uint64_t& sum, uint64_t value) { sum = value > ~sum ? ~uint64_t{0} : sum + value; }
+void TakeFrom(uint64_t& sum, uint64_t value) { sum = value > sum ? 0 : sum - value; }
+
+MappingClass ClassOf(const MapRecord& map) {
+  constexpr uint8_t kAccess = 7;  // PROT_READ | PROT_WRITE | PROT_EXEC
+  if (map.kind == kMapFilePrivate || map.kind == kMapFileShared) return MappingClass::kFile;
+  return (map.protection & kAccess) == 0 ? MappingClass::kReserved : MappingClass::kAnonymous;
+}
+
+}  // namespace
+
+Replay::Replay(ReplayOptions options) : options_(std::move(options)) {
+  growth_.SetOrigin(options_.since_ns);
+}
+
+void Replay::OnHeader(const HeaderRecord& header) {
+  if (history_.has_header) return;
+  history_.has_header = true;
+  history_.pid = header.pid;
+  history_.ppid = header.ppid;
+  history_.start_ns = header.start_ns;
+  history_.wall_ns = header.wall_ns;
+  history_.process_start = header.process_start;
+  history_.segment = header.segment;
+  history_.born_by_fork = header.born_by_fork != 0;
+  history_.mode = header.mode;
+  history_.exe = std::string(View(header.exe));
+  if (header.argv.size > 0) {
+    history_.argv = absl::StrSplit(View(header.argv), '\0');
+  }
+  history_.library = std::string(View(header.library));
+  history_.architecture = std::string(View(header.architecture));
+  Saw(header.start_ns);
+  if (rows_.empty()) growth_.SetOrigin(std::max(header.start_ns, options_.since_ns));
+  const uint64_t from = std::max(header.start_ns, options_.since_ns);
+  const auto first =
+      std::lower_bound(options_.request_times.begin(), options_.request_times.end(), from);
+  const auto end = std::upper_bound(first, options_.request_times.end(), options_.until_ns);
+  if (first != end) {
+    first_request_ns_ = *first;
+    last_request_ns_ = *(end - 1);
+  }
+}
+
+void Replay::OnModule(const ModuleRecord& module) {
+  // Stays when it is unloaded: its stacks are still to be named, and ids are not reused.
+  history_.modules[static_cast<uint32_t>(module.id)] = {
+      std::string(View(module.path)), std::string(View(module.build_id)), module.bias};
+}
+
+void Replay::OnThread(const ThreadRecord& thread) {
+  history_.thread_names[static_cast<uint32_t>(thread.id)] = std::string(View(thread.name));
+}
+
+void Replay::OnNode(const NodeRecord& node) {
+  if (node.id == StackId{}) return;
+  history_.nodes[static_cast<uint32_t>(node.id)] = {node.parent, node.module, node.address,
+                                                    node.exact != 0};
+}
+
+void Replay::Saw(uint64_t time_ns) {
+  first_seen_ns_ = std::min(first_seen_ns_, time_ns);
+  last_seen_ns_ = std::max(last_seen_ns_, time_ns);
+}
+
+Replay::Row Replay::RowOf(const StackKey& key) {
+  const auto [it, added] = row_of_.try_emplace(key, static_cast<Row>(rows_.size()));
+  if (added) rows_.emplace_back(key, StackStats{});
+  return it->second;
+}
+
+void Replay::AddToRequests(Row row, uint64_t time_ns, uint64_t size, bool born) {
+  if (time_ns <= first_request_ns_ || time_ns > last_request_ns_) return;
+  uint64_t sum = static_cast<uint64_t>(rows_[row].second.request_growth_bytes);
+  sum = born ? sum + size : sum - size;
+  rows_[row].second.request_growth_bytes = static_cast<int64_t>(sum);
+}
+
+DomainTotals& Replay::TotalOf(Domain domain, MappingClass mapping) {
+  return history_.totals[{domain, mapping}];
+}
+
+void Replay::Born(Row row, uint64_t time_ns, uint64_t size) {
+  if (row == kNoRow) return;
+  StackStats& stats = rows_[row].second;
+  AddTo(stats.live_bytes, size);
+  ++stats.live_blocks;
+  ++stats.allocations;
+  AddTo(stats.bytes, size);
+  stats.peak_bytes = std::max(stats.peak_bytes, stats.live_bytes);
+  stats.first_ns = std::min(stats.first_ns, time_ns);
+  stats.last_ns = std::max(stats.last_ns, time_ns);
+  growth_.Add(row, time_ns, static_cast<int64_t>(size));
+  AddToRequests(row, time_ns, size, /*born=*/true);
+}
+
+void Replay::Died(Row row, uint64_t time_ns, uint64_t size, bool last) {
+  if (row == kNoRow) return;
+  StackStats& stats = rows_[row].second;
+  TakeFrom(stats.live_bytes, size);
+  if (last) {
+    TakeFrom(stats.live_blocks, 1);
+    ++stats.frees;
+  }
+  growth_.Add(row, time_ns, static_cast<int64_t>(0 - size));
+  AddToRequests(row, time_ns, size, /*born=*/false);
+}
+
+void Replay::Remove(Domain domain, const Block& block, uint64_t time_ns) {
+  DomainTotals& total = TotalOf(domain);
+  TakeFrom(total.live_bytes, block.size);
+  TakeFrom(total.live_blocks, 1);
+  ++total.frees;
+  if (domain == Domain::kHeap) heap_floor_ = std::min(heap_floor_, total.live_bytes);
+  Died(block.row, time_ns, block.size, /*last=*/true);
+}
+
+void Replay::OnAlloc(const AllocRecord& alloc) {
+  if (!InWindow(alloc.time_ns)) return;
+  Saw(alloc.time_ns);
+  const Row row =
+      alloc.time_ns < options_.since_ns
+          ? kNoRow
+          : RowOf({alloc.stack, options_.by_thread ? alloc.thread : ThreadId{}, alloc.domain});
+  const auto [it, added] = Blocks(alloc.domain).try_emplace(alloc.address);
+  if (!added) {
+    ++history_.allocs_over_live;
+    Remove(alloc.domain, it->second, alloc.time_ns);
+  }
+  it->second = {alloc.size, alloc.time_ns, row};
+  DomainTotals& total = TotalOf(alloc.domain);
+  AddTo(total.live_bytes, alloc.size);
+  ++total.live_blocks;
+  ++total.allocations;
+  AddTo(total.bytes, alloc.size);
+  total.peak_bytes = std::max(total.peak_bytes, total.live_bytes);
+  Born(row, alloc.time_ns, alloc.size);
+}
+
+void Replay::OnFree(const FreeRecord& free) {
+  if (!InWindow(free.time_ns)) return;
+  Saw(free.time_ns);
+  BlockMap& blocks = Blocks(free.domain);
+  const auto it = blocks.find(free.address);
+  if (it == blocks.end()) {
+    // A child frees what its parent had allocated before the fork: the trace cannot know those.
+    if (!history_.born_by_fork) ++history_.unmatched_frees;
+    return;
+  }
+  Remove(free.domain, it->second, free.time_ns);
+  blocks.erase(it);
+}
+
+void Replay::Unmapped(const Mapping& mapping, uint64_t bytes, bool last, uint64_t time_ns) {
+  DomainTotals& total = TotalOf(mapping.key.domain, mapping.key.mapping);
+  TakeFrom(total.live_bytes, bytes);
+  if (last) {
+    TakeFrom(total.live_blocks, 1);
+    ++total.frees;
+  }
+  if (mapping.time_ns >= options_.since_ns) Died(RowOf(mapping.key), time_ns, bytes, last);
+}
+
+void Replay::OnMap(const MapRecord& map) {
+  if (!InWindow(map.time_ns)) return;
+  Saw(map.time_ns);
+  StackKey key;
+  key.stack = map.stack;
+  if (options_.by_thread) key.thread = map.thread;
+  key.domain = map.function == AllocFunction::kBrk ? Domain::kBreak : Domain::kMapping;
+  key.mapping = ClassOf(map);
+  const uint64_t length = std::min(map.length, ~map.address);
+  if (length == 0) return;
+  mappings_.Map(map.address, length, {key, map.time_ns},
+                [&](const Mapping& mapping, uint64_t bytes, bool last) {
+                  Unmapped(mapping, bytes, last, map.time_ns);
+                });
+  DomainTotals& total = TotalOf(key.domain, key.mapping);
+  AddTo(total.live_bytes, length);
+  ++total.live_blocks;
+  ++total.allocations;
+  AddTo(total.bytes, length);
+  total.peak_bytes = std::max(total.peak_bytes, total.live_bytes);
+  if (map.time_ns >= options_.since_ns) Born(RowOf(key), map.time_ns, length);
+}
+
+void Replay::OnUnmap(const UnmapRecord& unmap) {
+  if (!InWindow(unmap.time_ns)) return;
+  Saw(unmap.time_ns);
+  mappings_.Unmap(unmap.address, unmap.length,
+                  [&](const Mapping& mapping, uint64_t bytes, bool last) {
+                    Unmapped(mapping, bytes, last, unmap.time_ns);
+                  });
+}
+
+void Replay::OnCounters(const CountersRecord& counters) {
+  // Records carry no time of their own; the last pair's will do.
+  if (!InWindow(counters.last_ns)) return;
+  Saw(counters.last_ns);
+  FoldedPairs& folded = folded_[{static_cast<uint32_t>(counters.stack), counters.domain}];
+  if (counters.last_ns < options_.since_ns) folded.before = counters;
+  folded.now = counters;
+}
+
+void Replay::OnSample(const SampleRecord& sample) {
+  if (!InWindow(sample.time_ns)) return;
+  Saw(sample.time_ns);
+  const auto known = [](uint64_t gauge) { return gauge == kUnknownGauge ? 0 : gauge; };
+  DomainTotals& heap = TotalOf(Domain::kHeap);
+  TimelinePoint point;
+  point.sample = sample;
+  point.heap_live_bytes = heap.live_bytes;
+  AddTo(point.heap_live_bytes, known(sample.pooled_bytes));
+  point.mapped_live_bytes = history_.Total(Domain::kMapping).live_bytes;
+  AddTo(point.mapped_live_bytes, history_.Total(Domain::kBreak).live_bytes);
+
+  // While the pool was at its greatest, at least the smallest sum of written blocks was live beside
+  // it.
+  uint64_t at_pool_peak = heap_floor_;
+  AddTo(at_pool_peak, known(sample.pooled_peak_bytes));
+  heap.peak_bytes = std::max({heap.peak_bytes, point.heap_live_bytes, at_pool_peak});
+  heap_floor_ = heap.live_bytes;
+
+  if (history_.samples++ % stride_ == 0) {
+    if (history_.timeline.size() == kMaxTimelinePoints) {
+      for (size_t i = 0; 2 * i < kMaxTimelinePoints; ++i) {
+        history_.timeline[i] = history_.timeline[2 * i];
+      }
+      history_.timeline.resize(kMaxTimelinePoints / 2);
+      stride_ *= 2;
+    }
+    history_.timeline.push_back(point);
+  }
+  last_sample_ = point;
+}
+
+void Replay::OnLoss(const LossRecord& loss) { history_.losses[loss.kind] = loss.events; }
+
+void Replay::OnMessage(const MessageRecord& message) {
+  if (history_.messages.size() >= kMaxMessages) {
+    ++history_.messages_dropped;
+    return;
+  }
+  history_.messages.emplace_back(View(message.text));
+}
+
+void Replay::OnEnd(const EndRecord& end) {
+  ended_ = true;
+  end_ = end;
+}
+
+void Replay::FoldCounters() {
+  for (const auto& [id, folded] : folded_) {
+    const CountersRecord& now = folded.now;
+    const CountersRecord& before = folded.before;
+    DomainTotals& total = TotalOf(now.domain);
+    AddTo(total.allocations, now.pairs);
+    AddTo(total.frees, now.pairs);
+    AddTo(total.bytes, now.bytes);
+    total.peak_bytes = std::max(total.peak_bytes, now.peak_bytes);
+    if (now.pairs <= before.pairs || now.last_ns < options_.since_ns) continue;
+    StackStats& stats = rows_[RowOf({now.stack, ThreadId{}, now.domain})].second;
+    const uint64_t pairs = now.pairs - before.pairs;
+    AddTo(stats.allocations, pairs);
+    AddTo(stats.frees, pairs);
+    AddTo(stats.bytes, now.bytes - std::min(now.bytes, before.bytes));
+    // The greatest sum may have been reached before the window.
+    if (before.pairs == 0) stats.peak_bytes = std::max(stats.peak_bytes, now.peak_bytes);
+    stats.first_ns = std::min(stats.first_ns, std::max(now.first_ns, options_.since_ns));
+    stats.last_ns = std::max(stats.last_ns, now.last_ns);
+  }
+}
+
+void Replay::LookAtSurvivors() {
+  const auto look = [this](Row row, uint64_t time_ns, uint64_t size) {
+    StackStats& stats = rows_[row].second;
+    stats.smallest = std::min(stats.smallest, size);
+    stats.largest = std::max(stats.largest, size);
+    stats.oldest_ns = std::min(stats.oldest_ns, time_ns);
+    stats.newest_ns = std::max(stats.newest_ns, time_ns);
+  };
+  const auto look_at_blocks = [&](const BlockMap& blocks) {
+    for (const auto& [address, block] : blocks) {
+      if (block.row != kNoRow) look(block.row, block.time_ns, block.size);
+    }
+  };
+  look_at_blocks(heap_);
+  for (const auto& [domain, blocks] : others_) look_at_blocks(blocks);
+  mappings_.ForEach([&](const Mapping& mapping, uint64_t bytes, bool) {
+    if (mapping.time_ns >= options_.since_ns) look(RowOf(mapping.key), mapping.time_ns, bytes);
+  });
+}
+
+void Replay::SettleEnd(const ReadSummary& summary) {
+  if (first_seen_ns_ == kNever) first_seen_ns_ = 0;
+  if (!history_.has_header) history_.start_ns = first_seen_ns_;
+  history_.end_ns = ended_ && end_.time_ns != 0 ? end_.time_ns : last_seen_ns_;
+  history_.end = ProcessEnd::kKilled;
+  if (!ended_) {
+    if (summary.has_journal && summary.owner_alive) history_.end = ProcessEnd::kRunning;
+    return;
+  }
+  switch (end_.kind) {
+    case EndKind::kExited:
+      history_.end = ProcessEnd::kExited;
+      break;
+    case EndKind::kExec:
+      history_.end = ProcessEnd::kExec;
+      break;
+    case EndKind::kSegment:
+      history_.end = ProcessEnd::kRunning;
+      break;
+    case EndKind::kStopped:
+      history_.end = ProcessEnd::kStopped;
+      break;
+  }
+}
+
+void Replay::SettleGrowth() {
+  const uint64_t from = std::max(history_.start_ns, options_.since_ns);
+  const uint64_t to = std::max(from, std::min(history_.end_ns, options_.until_ns));
+  const uint64_t quarter = from + (to - from) / 4;
+  history_.warm_ns = growth_.SlotEnd(quarter);
+  for (Row row = 0; row < rows_.size(); ++row) {
+    rows_[row].second.growth_bytes = growth_.After(row, quarter);
+  }
+  const auto& times = options_.request_times;
+  history_.requests = static_cast<uint64_t>(std::upper_bound(times.begin(), times.end(), to) -
+                                            std::lower_bound(times.begin(), times.end(), from));
+}
+
+ProcessHistory Replay::Finish(const ReadSummary& summary) {
+  SettleEnd(summary);
+  SettleGrowth();
+  FoldCounters();
+  LookAtSurvivors();
+  if (history_.samples > 0 &&
+      history_.timeline.back().sample.time_ns != last_sample_.sample.time_ns) {
+    history_.timeline.push_back(last_sample_);
+  }
+  history_.stacks.reserve(rows_.size());
+  for (const auto& [key, stats] : rows_) history_.stacks.emplace(key, stats);
+  history_.summary = summary;
+  return std::move(history_);
+}
+
+void MarkExecs(std::vector<ProcessHistory>& histories) {
+  std::vector<ProcessHistory*> order;
+  for (ProcessHistory& history : histories) {
+    if (history.has_header) order.push_back(&history);
+  }
+  std::sort(order.begin(), order.end(), [](const ProcessHistory* a, const ProcessHistory* b) {
+    return std::tie(a->pid, a->process_start, a->start_ns, a->segment) <
+           std::tie(b->pid, b->process_start, b->start_ns, b->segment);
+  });
+  for (size_t i = 1; i < order.size(); ++i) {
+    ProcessHistory& before = *order[i - 1];
+    const ProcessHistory& after = *order[i];
+    const bool same = before.pid == after.pid && before.process_start == after.process_start &&
+                      after.process_start != 0;
+    // A segment that follows another one is the same program.
+    if (same && after.segment == 0) before.end = ProcessEnd::kExec;
+  }
+}
+
+}  // namespace ollamatrace

@@ -1,0 +1,119 @@
+// Replays one process's trace: which blocks and mappings were live at a moment, by the stack that
+// allocated them.
+#ifndef OLLAMATRACE_ANALYZER_REPLAY_REPLAY_H_
+#define OLLAMATRACE_ANALYZER_REPLAY_REPLAY_H_
+
+#include <cstdint>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "analyzer/replay/live_history.h"
+#include "analyzer/replay/mapping_table.h"
+#include "analyzer/replay/process_history.h"
+#include "formats/read_summary.h"
+#include "formats/trace_visitor.h"
+
+namespace ollamatrace {
+
+// Times are CLOCK_MONOTONIC nanoseconds.
+struct ReplayOptions {
+  // The window: stacks count what was allocated in [since_ns, until_ns]; the state is that of
+  // until_ns.
+  uint64_t since_ns = 0;
+  uint64_t until_ns = kNever;
+  // Tell the blocks of one stack apart by the thread that allocated them. Folded pairs belong to no
+  // thread.
+  bool by_thread = false;
+  // When requests were answered, ascending.
+  std::vector<uint64_t> request_times;
+};
+
+// One trace: give it to ReadTrace, then call Finish once. Trusts no record: any sequence of calls
+// is fine. In the default mode a block's allocation is written long after it happened, so that
+// times run backwards from one record to the next; for one address they do not. Thread-compatible.
+// Memory is proportional to live blocks, mapped pieces and distinct stacks.
+class Replay : public TraceVisitor {
+ public:
+  explicit Replay(ReplayOptions options);
+
+  void OnHeader(const HeaderRecord& header) override;
+  void OnModule(const ModuleRecord& module) override;
+  void OnThread(const ThreadRecord& thread) override;
+  void OnNode(const NodeRecord& node) override;
+  void OnAlloc(const AllocRecord& alloc) override;
+  void OnFree(const FreeRecord& free) override;
+  void OnMap(const MapRecord& map) override;
+  void OnUnmap(const UnmapRecord& unmap) override;
+  void OnCounters(const CountersRecord& counters) override;
+  void OnSample(const SampleRecord& sample) override;
+  void OnLoss(const LossRecord& loss) override;
+  void OnMessage(const MessageRecord& message) override;
+  void OnEnd(const EndRecord& end) override;
+
+  ProcessHistory Finish(const ReadSummary& summary);
+
+ private:
+  using Row = uint32_t;  // of rows_; kNoRow for a block from before the window
+  static constexpr Row kNoRow = ~Row{0};
+
+  struct Block {
+    uint64_t size = 0;
+    uint64_t time_ns = 0;
+    Row row = kNoRow;
+  };
+  using BlockMap = absl::flat_hash_map<uint64_t, Block>;  // by address
+
+  struct FoldedPairs {
+    CountersRecord before;  // the last state before the window: the window's part is the difference
+    CountersRecord now;
+  };
+
+  bool InWindow(uint64_t time_ns) const { return time_ns <= options_.until_ns; }
+  void Saw(uint64_t time_ns);
+  Row RowOf(const StackKey& key);
+  BlockMap& Blocks(Domain domain) { return domain == Domain::kHeap ? heap_ : others_[domain]; }
+
+  DomainTotals& TotalOf(Domain domain, MappingClass mapping = MappingClass::kAnonymous);
+  void Born(Row row, uint64_t time_ns, uint64_t size);
+  void Died(Row row, uint64_t time_ns, uint64_t size, bool last);
+  void AddToRequests(Row row, uint64_t time_ns, uint64_t size, bool born);
+  void Remove(Domain domain, const Block& block, uint64_t time_ns);
+  void Unmapped(const Mapping& mapping, uint64_t bytes, bool last, uint64_t time_ns);
+
+  void FoldCounters();
+  void LookAtSurvivors();
+  void SettleEnd(const ReadSummary& summary);
+  void SettleGrowth();
+
+  const ReplayOptions options_;
+  uint64_t first_request_ns_ = kNever;
+  uint64_t last_request_ns_ = 0;
+
+  ProcessHistory history_;
+  absl::flat_hash_map<StackKey, Row> row_of_;
+  std::vector<std::pair<StackKey, StackStats>> rows_;
+  LiveHistory growth_;
+  BlockMap heap_;
+  std::map<Domain, BlockMap> others_;
+  MappingTable mappings_;
+  absl::flat_hash_map<std::pair<uint32_t, Domain>, FoldedPairs> folded_;
+
+  uint64_t first_seen_ns_ = kNever;
+  uint64_t last_seen_ns_ = 0;
+  // The smallest sum of written live heap bytes since the last sample.
+  uint64_t heap_floor_ = 0;
+  TimelinePoint last_sample_;
+  uint64_t stride_ = 1;  // every stride-th sample is kept
+  bool ended_ = false;
+  EndRecord end_;
+};
+
+// Several traces of one session: a process whose trace is followed by another one of the same
+// process went on in another program. Sets their end to kExec.
+void MarkExecs(std::vector<ProcessHistory>& histories);
+
+}  // namespace ollamatrace
+
+#endif  // OLLAMATRACE_ANALYZER_REPLAY_REPLAY_H_
