@@ -48,7 +48,9 @@ enum : uint8_t {
 
 class SymbolicMachine {
  public:
-  explicit SymbolicMachine(uintptr_t pc) : pc_(pc) {}
+  SymbolicMachine(uintptr_t pc, const uintptr_t* initial) : pc_(pc) {
+    if (initial != nullptr) PushConstant(*initial);
+  }
 
   bool Run(const CfiRange& expression, SymbolicValue* result) {
     DwarfReader reader(expression.begin, expression.end);
@@ -216,7 +218,7 @@ CfiRange ExpressionOf(const RegisterRule& rule) {
 // The address at which `rule` says the register is saved, when that is a register plus a constant.
 bool SavedAt(const RegisterRule& rule, uintptr_t pc, SymbolicValue* address) {
   return rule.kind == RegisterRule::kExpression &&
-         EvaluateSymbolically(ExpressionOf(rule), pc, address) &&
+         EvaluateSymbolically(ExpressionOf(rule), pc, nullptr, address) &&
          address->kind == SymbolicValue::kRegister;
 }
 
@@ -225,8 +227,9 @@ UnwindRule CompileSignalRule(const CfiRow& row, uintptr_t pc) {
   SymbolicValue return_address;
   SymbolicValue bp;
   if (row.cfa_kind != CfiRow::kCfaExpression ||
-      !EvaluateSymbolically(row.cfa_expression, pc, &cfa) || cfa.kind != SymbolicValue::kLoad ||
-      cfa.reg != kDwarfRsp || !FitsCfaOffset(static_cast<int64_t>(cfa.offset)) ||
+      !EvaluateSymbolically(row.cfa_expression, pc, nullptr, &cfa) ||
+      cfa.kind != SymbolicValue::kLoad || cfa.reg != kDwarfRsp ||
+      !FitsCfaOffset(static_cast<int64_t>(cfa.offset)) ||
       !SavedAt(row.Rule(kDwarfReturnAddress), pc, &return_address) ||
       return_address.reg != kDwarfRsp || return_address.offset != cfa.offset + 8 ||
       !SavedAt(row.Rule(kDwarfRbp), pc, &bp) || bp.reg != kDwarfRsp ||
@@ -246,7 +249,7 @@ bool CompileCfa(const CfiRow& row, uintptr_t pc, UnwindRule* rule) {
     cfa.kind = SymbolicValue::kRegister;
     cfa.reg = static_cast<uint8_t>(row.cfa_register < 255 ? row.cfa_register : 255);
     cfa.offset = static_cast<uint64_t>(row.cfa_offset);
-  } else if (!EvaluateSymbolically(row.cfa_expression, pc, &cfa)) {
+  } else if (!EvaluateSymbolically(row.cfa_expression, pc, nullptr, &cfa)) {
     return false;
   }
   const auto offset = static_cast<int64_t>(cfa.offset);
@@ -291,8 +294,9 @@ bool CompileBp(const RegisterRule& saved, uintptr_t pc, UnwindRule* rule) {
 
 }  // namespace
 
-bool EvaluateSymbolically(const CfiRange& expression, uintptr_t pc, SymbolicValue* result) {
-  return SymbolicMachine(pc).Run(expression, result);
+bool EvaluateSymbolically(const CfiRange& expression, uintptr_t pc, const uintptr_t* initial,
+                          SymbolicValue* result) {
+  return SymbolicMachine(pc, initial).Run(expression, result);
 }
 
 UnwindRule CompileRule(const CfiRow& row, bool signal_frame, uintptr_t pc) {

@@ -61,9 +61,11 @@ struct SymbolicValue {
   uint64_t offset = 0;
 };
 
-// Evaluates a DWARF expression symbolically; `pc` is the value of register 16. False when the
-// expression is malformed or its value has none of the three forms.
-bool EvaluateSymbolically(const CfiRange& expression, uintptr_t pc, SymbolicValue* result);
+// Evaluates a DWARF expression symbolically; `pc` is the value of register 16. `initial`, unless
+// null, is the constant on the stack at the beginning: expressions of registers find the CFA there.
+// False when the expression is malformed or its value has none of the three forms.
+bool EvaluateSymbolically(const CfiRange& expression, uintptr_t pc, const uintptr_t* initial,
+                          SymbolicValue* result);
 
 // The rule for `row`, which was made for program counter `pc`. kAllRegisters when it does not fit.
 UnwindRule CompileRule(const CfiRow& row, bool signal_frame, uintptr_t pc);

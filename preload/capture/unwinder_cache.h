@@ -59,7 +59,8 @@ struct FrameZone {
 struct ThreadUnwindCache {
   uintptr_t walking;  // address of the frame of the walk in progress, 0 when there is none
   uintptr_t thread;   // thread pointer of the thread that the rest is about
-  uint32_t generation;
+  uint32_t
+      memory;  // what the last stack was found by: module generation and kind of walk; 0 for none
   uint32_t zone;  // index of the zone that holds the last stack
   uint32_t stack_count;
   StackBounds stacks[kMaxStacks];  // those of the last walk, in the order in which it met them

@@ -170,6 +170,16 @@ bool FindRegistered(uintptr_t pc, ModuleTables* tables, bool* busy) {
   return false;
 }
 
+// Whether a registered module is still what is mapped there. Between the unmapping of a module and
+// the call of UnregisterModule another thread may have loaded another one at its place.
+bool LinkerAgrees(uintptr_t pc, const ModuleTables& tables) {
+  const DlFindObject find = g_dl_find_object.load(std::memory_order_relaxed);
+  DlFindObjectResult object;
+  if (find == nullptr) return true;
+  return find(reinterpret_cast<void*>(pc), &object) == 0 &&
+         (tables.cfi.empty() || object.eh_frame == tables.cfi.header);
+}
+
 bool FindThroughLinker(uintptr_t pc, ModuleTables* tables) {
   const DlFindObject find = g_dl_find_object.load(std::memory_order_relaxed);
   DlFindObjectResult object;
@@ -195,7 +205,11 @@ bool FindThroughLinker(uintptr_t pc, ModuleTables* tables) {
 
 ModuleLookup FindModule(uintptr_t pc, ModuleTables* tables) {
   bool busy = false;
-  if (FindRegistered(pc, tables, &busy)) return ModuleLookup::kFound;
+  bool found = FindRegistered(pc, tables, &busy);
+  if (found) {
+    if (LinkerAgrees(pc, *tables)) return ModuleLookup::kFound;
+    busy = true;  // UnregisterModule or RegisterModule is about to be called
+  }
   if (FindThroughLinker(pc, tables)) return busy ? ModuleLookup::kBusy : ModuleLookup::kFound;
   *tables = ModuleTables();
   return busy ? ModuleLookup::kBusy : ModuleLookup::kUnknown;

@@ -8,6 +8,8 @@ namespace {
 constexpr uintptr_t kMaxStackGrowth = uintptr_t{256} << 10;  // between walks; else it's a new stack
 constexpr uintptr_t kMaxSignalFrameBytes = uintptr_t{64} << 10;  // AMX state is 11 KiB
 
+constexpr uintptr_t kNoFrame = ~uintptr_t{0};  // the stack pointer of a zone's sentinel
+
 uintptr_t Word(uintptr_t address) { return *reinterpret_cast<const uintptr_t*>(address); }
 
 // The registers that a walk knows, at one frame.
@@ -21,38 +23,86 @@ struct Position {
 
 enum class Step { kDone, kOtherStack, kEnd, kBroken };
 
-// Collects the words that steps read, so that a later walk can tell whether they still hold.
-class CheckWriter {
+// Writes the frames of a walk, and the words that its steps read, into a zone.
+class Recorder {
  public:
-  explicit CheckWriter(Check* out) : next_(out) {}
-  void Add(uintptr_t address, uintptr_t value) {
-    next_->address = reinterpret_cast<const uintptr_t*>(address);
-    next_->value = value;
-    ++next_;
+  explicit Recorder(FrameZone* zone)
+      : zone_(zone),
+        frame_(zone->frames + FrameZone::kFrameHeadroom),
+        check_(zone->checks + FrameZone::kCheckHeadroom) {}
+
+  void AddFrame(const Position& position, bool hidden) {
+    AddFrame(position.pc, position.sp, position.bp, position.exact, hidden);
   }
-  Check* next() const { return next_; }
-  void Rewind(Check* to) { next_ = to; }
+  void AddCheck(uintptr_t address, uintptr_t value) {
+    check_->address = reinterpret_cast<const uintptr_t*>(address);
+    check_->value = value;
+    ++check_;
+  }
+  // A remembered frame, with the checks of its step.
+  void Copy(const FrameZone& from, const Frame& frame) {
+    AddFrame(frame.pc, frame.sp, frame.bp, frame.exact, frame.hidden);
+    const Check* end = from.checks + (&frame)[1].first_check;
+    for (const Check* c = from.checks + frame.first_check; c != end; ++c) *check_++ = *c;
+  }
+
+  // Nothing more is remembered: the stack is too deep, or goes on elsewhere.
+  void Close() { closed_ = true; }
+  bool closed() const { return closed_; }
+
+  // Ends the record. When it isn't complete, what the last step read is left out.
+  void Finish(bool complete) {
+    if (closed_) complete = false;
+    if (!complete) check_ = last_step_;
+    frame_->sp = kNoFrame;
+    frame_->first_check = static_cast<uint32_t>(check_ - zone_->checks);
+    zone_->begin = FrameZone::kFrameHeadroom;
+    zone_->end = static_cast<uint32_t>(frame_ - zone_->frames);
+    zone_->reported_end = closed_ ? 0 : zone_->end;
+    zone_->complete = complete;
+  }
+
+  const Frame* frames_begin() const { return zone_->frames + FrameZone::kFrameHeadroom; }
+  const Frame* frames_end() const { return frame_; }
+  const Check* checks_begin() const { return zone_->checks + FrameZone::kCheckHeadroom; }
+  const Check* checks_end() const { return check_; }
 
  private:
-  Check* next_;
+  static constexpr int kLastCheck = FrameZone::kChecks - FrameZone::kMaxChecksPerStep;
+
+  void AddFrame(uintptr_t pc, uintptr_t sp, uintptr_t bp, bool exact, bool hidden) {
+    if (frame_ == zone_->frames + FrameZone::kFrames || check_ > zone_->checks + kLastCheck) {
+      Close();
+    }
+    if (closed_) {  // further checks go where they do no harm
+      check_ = zone_->checks + kLastCheck;
+      return;
+    }
+    last_step_ = check_;
+    *frame_++ = {pc, sp, bp, static_cast<uint32_t>(check_ - zone_->checks), exact, hidden};
+  }
+
+  FrameZone* const zone_;
+  Frame* frame_;
+  Check* check_;
+  Check* last_step_ = check_;
+  bool closed_ = false;
 };
 
-class NoChecks {
+// For walks that are not to be remembered.
+class NoRecorder {
  public:
-  explicit NoChecks(Check*) {}
-  void Add(uintptr_t, uintptr_t) {}
-  Check* next() const { return nullptr; }
-  void Rewind(Check*) {}
+  void AddCheck(uintptr_t, uintptr_t) {}
 };
 
-template <typename Checks>
-inline bool Load(uintptr_t address, uintptr_t reach, StackBounds* bounds, Checks* checks,
+template <typename Record>
+inline bool Load(uintptr_t address, uintptr_t reach, StackBounds* bounds, Record* record,
                  uintptr_t* value) {
   if (__builtin_expect(!bounds->Holds(address), 0) && !ExtendStack(bounds, address, reach)) {
     return false;
   }
   *value = Word(address);
-  checks->Add(address, *value);
+  record->AddCheck(address, *value);
   return true;
 }
 
@@ -62,72 +112,96 @@ class StackList {
   StackList(StackBounds* stacks, uint32_t count) : stacks_(stacks), count_(count) {}
 
   StackBounds* current() { return &stacks_[index_]; }
-  bool first() const { return index_ == 0; }
-  uint32_t met() const { return index_ + 1; }
 
   // The stack that the walk starts on; false when it is not the one that the last walk started on.
   bool Start(uintptr_t sp) {
-    for (uint32_t i = 0; i < count_; ++i) {
+    bool known = false;
+    for (uint32_t i = 0; i < count_ && !known; ++i) {
       if (sp - 8 < stacks_[i].low || sp - 8 >= stacks_[i].high) continue;
-      const StackBounds found = stacks_[i];
-      stacks_[i] = stacks_[0];
-      stacks_[0] = found;
-      return i == 0;
+      if (i != 0) {
+        Swap(0, i);
+        count_ = 0;  // so that the stack counts as another one
+      }
+      known = true;
     }
-    if (count_ == 0) stacks_[0] = StackBounds();
-    if (EnterStack(&stacks_[0], sp)) return true;
-    count_ = 1;
-    return false;
+    if (!known) known = EnterStack(&stacks_[0], sp);
+    const bool same = known && count_ != 0;
+    if (!same) count_ = 1;
+    trusted_high_ = stacks_[0].high;
+    return same;
   }
 
   // Goes on to the stack that holds `address`. False when it cannot be read, or after too many.
   bool Switch(uintptr_t address) {
-    if (index_ + 1 == kMaxStacks) return false;
     const uint32_t next = index_ + 1;
-    for (uint32_t i = next; i < count_; ++i) {
+    if (next == kMaxStacks) return false;
+    bool known = false;
+    for (uint32_t i = next; i < count_ && !known; ++i) {
       if (!stacks_[i].Holds(address)) continue;
-      const StackBounds found = stacks_[i];
-      stacks_[i] = stacks_[next];
-      stacks_[next] = found;
-      index_ = next;
-      return true;
+      Swap(next, i);
+      known = true;
     }
-    stacks_[next] = StackBounds();
-    EnterStack(&stacks_[next], address + 8);
-    if (!stacks_[next].Holds(address)) return false;
+    if (!known) {
+      count_ = next;
+      stacks_[next] = StackBounds();
+      EnterStack(&stacks_[next], address + 8);
+      if (!stacks_[next].Holds(address)) return false;
+      count_ = next + 1;
+    }
     index_ = next;
-    count_ = next + 1;
+    trusted_high_ = stacks_[next].high;
     return true;
   }
 
+  // Ends the walk; answers how many stacks are known. What was looked at on a guess that led
+  // nowhere is forgotten: nobody says that it stays mapped. The outermost good frame is on stack
+  // `good_index`, at `good_sp`.
+  uint32_t Finish(bool led_nowhere, uint32_t good_index, uintptr_t good_sp) {
+    if (!led_nowhere) return index_ + 1;
+    StackBounds& stack = stacks_[good_index];
+    const uintptr_t needed = PageOf(good_sp - 8) + kPageBytes;
+    const uintptr_t trusted =
+        good_index == index_ && trusted_high_ > needed ? trusted_high_ : needed;
+    if (stack.high > trusted) stack.high = trusted;
+    return good_index + 1;
+  }
+  uint32_t index() const { return index_; }
+
  private:
+  void Swap(uint32_t a, uint32_t b) {
+    const StackBounds held = stacks_[a];
+    stacks_[a] = stacks_[b];
+    stacks_[b] = held;
+  }
+
   StackBounds* const stacks_;
   uint32_t count_;
   uint32_t index_ = 0;
+  uintptr_t trusted_high_ = 0;  // of the current stack, before this walk
 };
 
 // From the frame that `rule` belongs to, to its caller's. `bounds` are those of the current stack.
-template <typename Checks>
+template <typename Record>
 inline __attribute__((always_inline)) Step StepByCfi(UnwindRule rule, Position* position,
-                                                     StackBounds* bounds, Checks* checks) {
+                                                     StackBounds* bounds, Record* record) {
   uintptr_t cfa;
   const auto offset = static_cast<uintptr_t>(intptr_t{rule.cfa_offset});
   if (rule.cfa_kind == UnwindRule::kSp) {
     cfa = position->sp + offset;
   } else if (rule.cfa_kind == UnwindRule::kBp) {
     cfa = position->bp + offset;
-  } else if (!Load(position->bp + offset, kMaxFrameBytes, bounds, checks, &cfa)) {
+  } else if (!Load(position->bp + offset, kMaxFrameBytes, bounds, record, &cfa)) {
     return Step::kBroken;
   }
   if (cfa <= position->sp) return Step::kBroken;
   uintptr_t pc;
-  if (!Load(cfa - 8, kMaxFrameBytes, bounds, checks, &pc)) return Step::kBroken;
+  if (!Load(cfa - 8, kMaxFrameBytes, bounds, record, &pc)) return Step::kBroken;
   if (rule.bp_kind() != UnwindRule::kBpSame) {
     const uintptr_t base = rule.bp_kind() == UnwindRule::kBpAtCfa  ? cfa
                            : rule.bp_kind() == UnwindRule::kBpAtSp ? position->sp
                                                                    : position->bp;
     const uintptr_t slot = base + static_cast<uintptr_t>(intptr_t{rule.bp_words} * 8);
-    if (!Load(slot, kMaxFrameBytes, bounds, checks, &position->bp)) return Step::kBroken;
+    if (!Load(slot, kMaxFrameBytes, bounds, record, &position->bp)) return Step::kBroken;
   }
   position->pc = pc;
   position->sp = cfa;
@@ -136,17 +210,17 @@ inline __attribute__((always_inline)) Step StepByCfi(UnwindRule rule, Position* 
   return Step::kDone;
 }
 
-template <typename Checks>
-Step StepOverSignal(UnwindRule rule, Position* position, StackList* stacks, Checks* checks) {
+template <typename Record>
+Step StepOverSignal(UnwindRule rule, Position* position, StackList* stacks, Record* record) {
   StackBounds* bounds = stacks->current();
   const uintptr_t sp_slot = position->sp + static_cast<uintptr_t>(intptr_t{rule.cfa_offset});
   const uintptr_t bp_slot = position->sp + static_cast<uintptr_t>(intptr_t{rule.bp_words} * 8);
   uintptr_t sp;
   uintptr_t pc;
   uintptr_t bp;
-  if (!Load(sp_slot, kMaxSignalFrameBytes, bounds, checks, &sp) ||
-      !Load(sp_slot + 8, kMaxSignalFrameBytes, bounds, checks, &pc) ||
-      !Load(bp_slot, kMaxSignalFrameBytes, bounds, checks, &bp) || (sp & 7) != 0) {
+  if (!Load(sp_slot, kMaxSignalFrameBytes, bounds, record, &sp) ||
+      !Load(sp_slot + 8, kMaxSignalFrameBytes, bounds, record, &pc) ||
+      !Load(bp_slot, kMaxSignalFrameBytes, bounds, record, &bp) || (sp & 7) != 0) {
     return Step::kBroken;
   }
   // On the same stack, the kernel put the frame right below what was interrupted.
@@ -157,33 +231,33 @@ Step StepOverSignal(UnwindRule rule, Position* position, StackList* stacks, Chec
   return same_stack ? Step::kDone : Step::kOtherStack;
 }
 
-// A frame record: the caller's frame pointer, then the return address. Go's frames look so on both
-// sides of a call to C, whose frames lie on another stack: the first one above them still holds the
-// frame pointer of the goroutine.
-template <typename Checks>
-Step StepByFramePointer(Position* position, StackList* stacks, Checks* checks) {
-  const uintptr_t record = position->bp;
-  if ((record & 7) != 0 || record < kPageBytes || record >= kAddressLimit) return Step::kEnd;
+// A pair on the stack: the caller's frame pointer, then the return address. Go's frames look so on
+// both sides of a call to C, whose frames lie on another stack: the first one above them still
+// holds the frame pointer of the goroutine.
+template <typename Record>
+Step StepByFramePointer(Position* position, StackList* stacks, Record* record) {
+  const uintptr_t pair = position->bp;
+  if ((pair & 7) != 0 || pair < kPageBytes || pair >= kAddressLimit) return Step::kEnd;
   StackBounds* bounds = stacks->current();
   bool same_stack =
-      record >= position->sp && record - position->sp <= kMaxGuessedFrameBytes &&
-      (bounds->Holds(record + 8) || ExtendStack(bounds, record + 8, kMaxGuessedFrameBytes));
+      pair >= position->sp && pair - position->sp <= kMaxGuessedFrameBytes &&
+      (bounds->Holds(pair + 8) || ExtendStack(bounds, pair + 8, kMaxGuessedFrameBytes));
   if (!same_stack) {
     // Further in on the same stack: a stale frame pointer.
-    if (record >= bounds->low && record < position->sp) return Step::kEnd;
-    if (!stacks->Switch(record)) return Step::kEnd;
+    if (pair >= bounds->low && pair < position->sp) return Step::kEnd;
+    if (!stacks->Switch(pair)) return Step::kEnd;
     bounds = stacks->current();
   }
   uintptr_t bp;
   uintptr_t pc;
-  if (!Load(record, kMaxGuessedFrameBytes, bounds, checks, &bp) ||
-      !Load(record + 8, kMaxGuessedFrameBytes, bounds, checks, &pc)) {
+  if (!Load(pair, kMaxGuessedFrameBytes, bounds, record, &bp) ||
+      !Load(pair + 8, kMaxGuessedFrameBytes, bounds, record, &pc)) {
     return Step::kBroken;
   }
 #if defined(__aarch64__)
   pc &= kAddressLimit - 1;  // pointer authentication code
 #endif
-  *position = {pc, record + 16, bp, false, true};
+  *position = {pc, pair + 16, bp, false, true};
   return same_stack ? Step::kDone : Step::kOtherStack;
 }
 
@@ -194,6 +268,141 @@ inline UnwindRule RuleFor(const Position& position, uint32_t generation, RuleWor
   return WorkOutRule(address, position.exact, generation, workspace);
 }
 
+bool SameFrame(const Frame& frame, const Position& position) {
+  return frame.sp == position.sp && frame.pc == position.pc && frame.bp == position.bp &&
+         frame.exact == position.exact;
+}
+
+// The first frame from `frame` on whose step would read another word now than it did; the zone's
+// end when there is none. A step depends on nothing but its frame's registers and these words.
+Frame* FirstChanged(FrameZone* zone, Frame* frame) {
+  const Check* const end = zone->checks + zone->frames[zone->end].first_check;
+  const Check* check = zone->checks + frame->first_check;
+  while (check != end && *check->address == check->value) ++check;
+  if (check == end) return zone->frames + zone->end;
+  const auto index = static_cast<uint32_t>(check - zone->checks);
+  while (frame[1].first_check <= index) ++frame;
+  return frame;
+}
+
+void Forget(FrameZone* zone) {
+  zone->begin = 0;
+  zone->end = 0;
+  zone->frames[0].sp = kNoFrame;
+}
+
+// Puts what was recorded in front of `kept`, a remembered frame of `zone`. False when there is no
+// room.
+bool Prepend(const Recorder& record, FrameZone* zone, Frame* kept) {
+  const auto frames = static_cast<size_t>(record.frames_end() - record.frames_begin());
+  const auto checks = static_cast<uint32_t>(record.checks_end() - record.checks_begin());
+  if (record.closed() || static_cast<size_t>(kept - zone->frames) < frames ||
+      kept->first_check < checks) {
+    return false;
+  }
+  const uint32_t first_check = kept->first_check - checks;
+  for (uint32_t i = 0; i < checks; ++i) {
+    zone->checks[first_check + i] = record.checks_begin()[i];
+  }
+  Frame* const first = kept - frames;
+  for (size_t i = 0; i < frames; ++i) {
+    first[i] = record.frames_begin()[i];
+    first[i].first_check += first_check - FrameZone::kCheckHeadroom;
+  }
+  zone->begin = static_cast<uint32_t>(first - zone->frames);
+  return true;
+}
+
+// One walk that remembers. The thread's last stack is walked along: `old_` is its first frame that
+// the walk has not passed yet.
+class RememberingWalk {
+ public:
+  RememberingWalk(ThreadUnwindCache* cache, bool same_stack)
+      : cache_(cache), zone_(&cache->zones[cache->zone]), record_(&cache->zones[cache->zone ^ 1]) {
+    if (!same_stack) Forget(zone_);
+    old_ = zone_->frames + zone_->begin;
+  }
+
+  Recorder* record() { return &record_; }
+  void AddFrame(const Position& position, bool hidden) { record_.AddFrame(position, hidden); }
+  void Close() { record_.Close(); }
+
+  // Whether `position` is a frame of the last stack; to be called at each frame.
+  bool Meets(const Position& position) {
+    while (old_->sp < position.sp) ++old_;
+    return SameFrame(*old_, position);
+  }
+
+  // At a frame of the last stack. True: the rest of that stack has been taken over, and the walk is
+  // done. False: as many frames as still hold were taken over, and the walk goes on at `position`
+  // (with its rule, without asking again) unless *depth is max.
+  bool Follow(Position* position, uintptr_t* pcs, int max, int* depth, int* unchanged) {
+    Frame* const end = zone_->frames + zone_->end;
+    Frame* changed = FirstChanged(zone_, old_);
+    if (changed == end && (zone_->complete || end - old_ >= max - *depth)) {
+      const int before = *depth;
+      Frame* frame = old_;
+      for (; frame != end && *depth < max; ++frame) {
+        pcs[*depth] = frame->pc;
+        *depth += frame->hidden ? 0 : 1;
+      }
+      if (frame == end && !zone_->complete && *depth < max) {  // there were hidden ones
+        *depth = before;
+      } else {
+        const auto reported_end = static_cast<uint32_t>(frame - zone_->frames);
+        *unchanged = reported_end == zone_->reported_end ? *depth - before : 0;
+        zone_->reported_end = reported_end;
+        TakeOver(end);
+        return true;
+      }
+    }
+    if (changed == end) changed = end - 1;
+    for (; old_ != changed && *depth < max; ++old_) {
+      pcs[*depth] = old_->pc;
+      *depth += old_->hidden ? 0 : 1;
+      record_.Copy(*zone_, *old_);
+    }
+    *position = {old_->pc, old_->sp, old_->bp, old_->exact, false};
+    ++old_;
+    return false;
+  }
+
+  void Finish(bool complete) {
+    record_.Finish(complete);
+    cache_->zone ^= 1;
+  }
+
+ private:
+  void TakeOver(const Frame* end) {
+    if (Prepend(record_, zone_, old_)) return;
+    const bool complete = zone_->complete;
+    const uint32_t unreported = zone_->end - zone_->reported_end;
+    for (; old_ != end; ++old_) record_.Copy(*zone_, *old_);
+    Finish(complete);
+    FrameZone& taken = cache_->zones[cache_->zone];
+    if (taken.reported_end > unreported) taken.reported_end -= unreported;
+  }
+
+  ThreadUnwindCache* const cache_;
+  FrameZone* const zone_;
+  Frame* old_;
+  Recorder record_;
+};
+
+// One walk that does not.
+class ForgetfulWalk {
+ public:
+  ForgetfulWalk(ThreadUnwindCache*, bool) {}
+  NoRecorder* record() { return &record_; }
+  void AddFrame(const Position&, bool) {}
+  void Close() {}
+  bool Meets(const Position&) { return false; }
+  bool Follow(Position*, uintptr_t*, int, int*, int*) { return false; }
+  void Finish(bool) {}
+
+ private:
+  NoRecorder record_;
+};
 }  // namespace
 
 __attribute__((noinline)) bool EnterStack(StackBounds* bounds, uintptr_t sp) {
@@ -216,37 +425,106 @@ __attribute__((noinline)) bool ExtendStack(StackBounds* bounds, uintptr_t addres
   return address < bounds->high;
 }
 
-UnwindResult WalkByRules(ThreadUnwindCache* cache, const CallerFrame& start, uintptr_t* pcs,
-                         int max, bool frame_pointers_only) {
-  StackBounds own_stacks[kMaxStacks];
-  RuleWorkspace* workspace = cache != nullptr ? &cache->workspace : nullptr;
-  StackList stacks(cache != nullptr ? cache->stacks : own_stacks,
-                   cache != nullptr ? cache->stack_count : 0);
-  const uint32_t generation = ModuleGeneration();
+namespace {
+
+template <typename Walk>
+UnwindResult WalkAlong(ThreadUnwindCache* cache, StackList stacks, bool same_stack,
+                       uint32_t generation, const CallerFrame& start, uintptr_t* pcs, int max,
+                       bool frame_pointers_only) {
+  RuleWorkspace* const workspace = cache != nullptr ? &cache->workspace : nullptr;
+  Walk walk(cache, same_stack);
   Position position = {start.pc, start.sp, start.frame_pointer, false, false};
-  NoChecks checks(nullptr);
   int depth = 0;
-  stacks.Start(start.sp);
+  int unchanged = 0;
+  bool complete = false;
+  bool led_nowhere = false;
+  uint32_t good_index = 0;
+  uintptr_t good_sp = start.sp;
   for (;;) {
-    UnwindRule rule = RuleFor(position, generation, workspace);
-    if (rule.cfa_kind == UnwindRule::kNotCode) break;
-    if (position.guessed && !rule.after_call()) break;
-    if (!rule.hidden()) pcs[depth++] = position.pc;
-    if (depth == max) break;
-    if (frame_pointers_only) rule.cfa_kind = UnwindRule::kFramePointer;
-    Step step = Step::kEnd;
-    if (rule.cfa_kind <= UnwindRule::kLoadBp && rule.cfa_kind >= UnwindRule::kSp) {
-      step = StepByCfi(rule, &position, stacks.current(), &checks);
-    } else if (rule.cfa_kind == UnwindRule::kSignal) {
-      step = StepOverSignal(rule, &position, &stacks, &checks);
-    } else if (rule.cfa_kind == UnwindRule::kFramePointer) {
-      step = StepByFramePointer(&position, &stacks, &checks);
+    if (walk.Meets(position)) {
+      if (walk.Follow(&position, pcs, max, &depth, &unchanged)) {
+        if (cache != nullptr) cache->stack_count = stacks.Finish(false, good_index, good_sp);
+        if (depth == 0) pcs[depth++] = start.pc;
+        return {depth, unchanged};
+      }
+      if (depth == max) break;
     }
-    if (step != Step::kDone && step != Step::kOtherStack) break;
+    UnwindRule rule = RuleFor(position, generation, workspace);
+    if (rule.cfa_kind == UnwindRule::kNotCode || (position.guessed && !rule.after_call())) {
+      led_nowhere = position.pc != 0;
+      complete = !led_nowhere;
+      break;
+    }
+    if (frame_pointers_only) rule.cfa_kind = UnwindRule::kFramePointer;
+    good_index = stacks.index();
+    good_sp = position.sp;
+    if (good_index == 0) walk.AddFrame(position, rule.hidden());
+    pcs[depth] = position.pc;
+    depth += rule.hidden() ? 0 : 1;
+    if (depth == max) break;
+
+    Step step;
+    if (__builtin_expect(rule.cfa_kind >= UnwindRule::kSp && rule.cfa_kind <= UnwindRule::kLoadBp,
+                         1)) {
+      step = StepByCfi(rule, &position, stacks.current(), walk.record());
+    } else if (rule.cfa_kind == UnwindRule::kSignal) {
+      step = StepOverSignal(rule, &position, &stacks, walk.record());
+    } else if (rule.cfa_kind == UnwindRule::kFramePointer) {
+      step = StepByFramePointer(&position, &stacks, walk.record());
+#if defined(__x86_64__)
+    } else if (rule.cfa_kind == UnwindRule::kAllRegisters) {
+      depth = WalkByAllRegisters(workspace, start, pcs, max);
+      break;
+#endif
+    } else {
+      step = Step::kEnd;
+    }
+    if (__builtin_expect(step == Step::kDone, 1)) continue;
+    if (step == Step::kOtherStack) {
+      walk.Close();
+      continue;
+    }
+    complete = step == Step::kEnd;
+    led_nowhere = step == Step::kBroken;
+    break;
   }
-  if (cache != nullptr) cache->stack_count = stacks.met();
+  walk.Finish(complete);
+  if (cache != nullptr) cache->stack_count = stacks.Finish(led_nowhere, good_index, good_sp);
   if (depth == 0) pcs[depth++] = start.pc;
   return {depth, 0};
+}
+
+__attribute__((noinline)) UnwindResult WalkWithoutMemory(uint32_t generation,
+                                                         const CallerFrame& start, uintptr_t* pcs,
+                                                         int max, bool frame_pointers_only) {
+  StackBounds bounds[kMaxStacks];
+  StackList stacks(bounds, 0);
+  stacks.Start(start.sp);
+  return WalkAlong<ForgetfulWalk>(nullptr, stacks, false, generation, start, pcs, max,
+                                  frame_pointers_only);
+}
+
+}  // namespace
+
+UnwindResult WalkByRules(ThreadUnwindCache* cache, const CallerFrame& start, uintptr_t* pcs,
+                         int max, bool frame_pointers_only) {
+  const uint32_t generation = ModuleGeneration();
+  if (cache == nullptr) {
+    return WalkWithoutMemory(generation, start, pcs, max, frame_pointers_only);
+  }
+  const auto thread = reinterpret_cast<uintptr_t>(__builtin_thread_pointer());
+  if (__builtin_expect(cache->thread != thread, 0)) {
+    cache->thread = thread;
+    cache->memory = 0;
+    cache->stack_count = 0;
+    cache->stacks[0] = StackBounds();
+  }
+  StackList stacks(cache->stacks, cache->stack_count);
+  const uint32_t memory = generation | (frame_pointers_only ? 1u << 16 : 0);
+  const bool same_stack = stacks.Start(start.sp) && cache->memory == memory;
+  cache->memory = memory;
+  return WalkAlong<RememberingWalk>(cache, stacks, same_stack, generation, start, pcs, max,
+                                    frame_pointers_only);
 }
 
 }  // namespace ollamatrace::capture
