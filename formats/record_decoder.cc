@@ -186,9 +186,9 @@ absl::Status RecordDecoder::DecodePayload(uint8_t tag, Cursor& in) {
       record.library = in.String();
       record.architecture = in.String();
       if (in.ok()) {
-        header_seen_ = true;
         Saw(record.start_ns);
-        visitor_.OnHeader(record);
+        if (!header_seen_) visitor_.OnHeader(record);
+        header_seen_ = true;
       }
       break;
     }

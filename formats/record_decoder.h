@@ -19,7 +19,7 @@ class RecordDecoder {
   explicit RecordDecoder(TraceVisitor& visitor) : visitor_(visitor) {}
 
   // An encoded Header record (not owned) that stands in when the first record is none: the
-  // journal's, when the trace's own is lost.
+  // journal's, when the trace's own is lost. Only the first header is delivered.
   void set_substitute_header(absl::string_view record) { substitute_header_ = record; }
 
   // A chunk begins: the delta state starts afresh.
