@@ -6,8 +6,8 @@
 //
 // Whoever calls holds the drain's lock (the session's): one caller at a time, the drain's thread or
 // a producer whose ring is full. Nothing here allocates, throws, writes errno, calls into libc
-// beyond memcpy and its like, or needs more than 2 KiB of stack (compression excepted, which
-// DrainFold leaves undone when told so). All changes of the journal are made in batches that the
+// beyond memcpy and its like, or needs more than 4 KiB of stack (compression excepted, which
+// DrainBatch leaves undone when told so). All changes of the journal are made in batches that the
 // undo log makes atomic (see formats/journal_layout.h): a SIGKILL at any instruction leaves a
 // journal that a reader can repair.
 
@@ -26,11 +26,18 @@ struct DrainOptions {
   OwnFile* trace = nullptr;    // empty; the drain alone writes to it
   Mode mode = Mode::kSurvivors;
   int level = 3;  // zstd
+  uint32_t max_counters = kMaxCounters;
 };
 
+// Private memory, of which pages are touched as they are needed (give it MAP_NORESERVE, and
+// MADV_NOHUGEPAGE, or the first touch costs 2 MiB): 20 bytes for each block held (at most
+// pool_capacity), 12 for each stack that allocated, a bit for each node, 0.6 to 4 MiB for
+// compression, 0.5 MiB for a chunk. About 50 MiB of addresses with the default pool.
 size_t DrainBytes(const DrainOptions& options);
 // Lays the drain out in zeroed `memory` (64-byte aligned, DrainBytes long; it must outlive the
-// drain) and writes the first records (the header). nullptr: no space.
+// drain) and stages the first record, the header of section identity. The journal's header is to
+// have its pool_capacity (0: kDefaultBlocks is stored there) and may have its anchors (all 0: they
+// are set). nullptr: no space.
 Drain* CreateDrain(void* memory, const DrainOptions& options);
 
 enum class DrainStatus : uint8_t {
@@ -43,16 +50,23 @@ enum class DrainStatus : uint8_t {
 
 // One bounded batch: definitions, then events of all rings, as far as their order is known.
 // `may_write`: compress and write a chunk when enough is staged.
+// Rings that were empty for long are looked at every 10 ms only, and when header.scan_all is set: a
+// producer that waits for room sets it before it calls.
 DrainStatus DrainBatch(Drain* drain, bool may_write);
 
-// Stages a sample (its pooled_*, tracer_* fields are filled in here) and the losses that changed.
+// Stages a sample and the losses that changed. pooled_* are filled in here; tracer_cpu_ns (time
+// spent in the drain) and tracer_bytes (pages of the journal and of the drain in use, about) where
+// the caller left them unknown. kPaused and kFull: nothing was staged.
 DrainStatus DrainSample(Drain* drain, const SampleRecord& sample);
 
-// Compresses and writes what is staged, so that a reader of the trace alone sees it.
+// Compresses and writes what is staged, so that a reader of the trace alone sees it. What is held
+// (blocks, counters) stays in the journal. kIdle: done.
 DrainStatus DrainFlush(Drain* drain);
 
 // Everything that is held becomes part of the trace: all rings, live blocks, counters, the End
-// record. Gaps in the order are skipped and counted. Afterwards the journal is not needed: its
+// record. Gaps in the order are skipped and counted. No producer should be active any more; what
+// they publish during the call may be left out. Not bounded: it writes all blocks that are held.
+// kIdle: done. Afterwards the journal is not needed: its
 // state is kFinished. kFailed: it still is needed, and its state is kStopped.
 DrainStatus DrainFinish(Drain* drain, EndKind kind);
 

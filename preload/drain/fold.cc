@@ -1,0 +1,210 @@
+#include "preload/drain/fold.h"
+
+#include "preload/drain/mappings.h"
+
+namespace ollamatrace {
+namespace {
+
+uint8_t BlockDomain(const BlockEntry& block) { return static_cast<uint8_t>(block.packed >> 56); }
+
+AllocRecord AllocOf(const BlockEntry& block, uint64_t address) {
+  AllocRecord record;
+  record.time_ns = block.time_ns;
+  record.thread = ThreadId{block.thread};
+  record.domain = static_cast<Domain>(BlockDomain(block));
+  record.function = EventFunction(block.packed << 4 & (uint64_t{15} << 52));
+  record.stack = StackId{block.stack};
+  record.address = address;
+  record.size = EventSize(block.packed);
+  return record;
+}
+
+uint64_t BlockAddress(const Drain& drain, uint32_t entry, const BlockEntry& block) {
+  return BlockKey(drain.pool.Address(entry), BlockDomain(block));
+}
+
+void RemoveBlock(Drain* drain, uint32_t entry, const BlockEntry& block) {
+  if (BlockDomain(block) == static_cast<uint8_t>(Domain::kHeap)) {
+    drain->pooled_bytes -= EventSize(block.packed);
+    --drain->pooled_blocks;
+  }
+  drain->pool.Remove(entry);
+}
+
+// A held block was freed.
+bool FoldBlock(Drain* drain, uint32_t entry, uint64_t time_ns, uint32_t thread) {
+  const BlockEntry& block = *drain->pool.block(entry);
+  const Domain domain = static_cast<Domain>(BlockDomain(block));
+  CounterSlot* const slot = drain->counters.Change(block.stack, domain);
+  if (slot != nullptr) {
+    AddPair(slot, EventSize(block.packed), block.time_ns, time_ns);
+  } else {
+    const AllocRecord alloc = AllocOf(block, BlockAddress(*drain, entry, block));
+    if (!drain->staging.Pair(alloc, {time_ns, ThreadId{thread}, domain, alloc.address})) {
+      return false;
+    }
+  }
+  RemoveBlock(drain, entry, block);
+  return true;
+}
+
+// ---- Realloc
+
+void LeaveLimbo(Drain* drain, uint32_t ring) {
+  RingView* const state = &drain->rings[ring];
+  state->limbo_key = 0;
+  state->flags |= kRingLimbo;
+  TouchRing(drain, ring);
+  for (uint32_t i = 0; i < drain->limbo_count; ++i) {
+    if (drain->limbo[i] != ring) continue;
+    drain->limbo[i] = drain->limbo[--drain->limbo_count];
+    return;
+  }
+}
+
+void EnterLimbo(Drain* drain, uint32_t ring, const Event& event, uint64_t time_ns) {
+  RingView* const state = &drain->rings[ring];
+  state->limbo_domain = EventAttributes(event.packed);
+  state->limbo_key = BlockKey(event.address, state->limbo_domain);
+  state->limbo_ns = time_ns;
+  state->flags |= kRingLimbo;
+  drain->limbo[drain->limbo_count++] = static_cast<uint16_t>(ring);
+}
+
+// The ring's realloc went through: its old block was freed.
+bool FreeLimbo(Drain* drain, uint32_t ring) {
+  const RingView& state = drain->rings[ring];
+  const uint32_t thread = drain->journal->ring(ring)->thread;
+  const uint32_t entry = drain->mode == Mode::kFull ? 0 : drain->pool.Find(state.limbo_key);
+  if (entry != 0) {
+    if (!FoldBlock(drain, entry, state.limbo_ns, thread)) return false;
+  } else if (!drain->staging.Free({state.limbo_ns, ThreadId{thread},
+                                   static_cast<Domain>(state.limbo_domain),
+                                   BlockKey(state.limbo_key, state.limbo_domain)})) {
+    return false;
+  }
+  LeaveLimbo(drain, ring);
+  return true;
+}
+
+// Another block has the address: whoever reallocates the old one has freed it.
+bool FreeLimboOf(Drain* drain, uint64_t key) {
+  for (uint32_t i = 0; i < drain->limbo_count;) {
+    const uint32_t ring = drain->limbo[i];
+    if (drain->rings[ring].limbo_key != key) {
+      ++i;
+    } else if (!FreeLimbo(drain, ring)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool SettleLimbo(Drain* drain, uint32_t ring, EventKind next) {
+  if (drain->rings[ring].limbo_key == 0) return true;
+  if (next != EventKind::kReallocFailed) return FreeLimbo(drain, ring);
+  LeaveLimbo(drain, ring);
+  return true;
+}
+
+// ---- Blocks
+
+bool OnAlloc(Drain* drain, const Event& event, uint32_t thread, uint64_t time_ns) {
+  const uint8_t domain = EventAttributes(event.packed);
+  const uint64_t key = BlockKey(event.address, domain);
+  const uint64_t size = EventSize(event.packed);
+  const AllocFunction function = EventFunction(event.packed);
+  if (event.address == 0) return true;
+  if (drain->limbo_count != 0 && !FreeLimboOf(drain, key)) return false;
+  if (drain->mode != Mode::kFull) {
+    const uint32_t old = drain->pool.Find(key);
+    // A block whose free was lost.
+    if (old != 0 && !FoldBlock(drain, old, time_ns, thread)) return false;
+    const uint64_t packed =
+        size | static_cast<uint64_t>(function) << 48 | static_cast<uint64_t>(domain) << 56;
+    if (drain->pool.Add(key, packed, time_ns, event.stack, thread) != 0) {
+      CounterSlot* const slot = drain->counters.Change(event.stack, static_cast<Domain>(domain));
+      if (slot != nullptr) AddLive(slot, size);
+      if (domain == static_cast<uint8_t>(Domain::kHeap)) {
+        drain->pooled_bytes += size;
+        ++drain->pooled_blocks;
+        if (drain->pooled_bytes > drain->pooled_peak_bytes) {
+          drain->pooled_peak_bytes = drain->pooled_bytes;
+        }
+      }
+      return true;
+    }
+  }
+  return drain->staging.Alloc({time_ns, ThreadId{thread}, static_cast<Domain>(domain), function,
+                               StackId{event.stack}, event.address, size});
+}
+
+bool OnFree(Drain* drain, const Event& event, uint32_t thread, uint64_t time_ns) {
+  const uint8_t domain = EventAttributes(event.packed);
+  const uint64_t key = BlockKey(event.address, domain);
+  if (event.address == 0) return true;
+  if (drain->limbo_count != 0) {
+    // The block that took the address of one in limbo has an event that was lost, and this frees
+    // it: one free for both.
+    for (uint32_t i = 0; i < drain->limbo_count; ++i) {
+      if (drain->rings[drain->limbo[i]].limbo_key != key) continue;
+      LeaveLimbo(drain, drain->limbo[i]);
+      break;
+    }
+  }
+  if (drain->mode != Mode::kFull) {
+    const uint32_t entry = drain->pool.Find(key);
+    if (entry != 0) return FoldBlock(drain, entry, time_ns, thread);
+  }
+  return drain->staging.Free(
+      {time_ns, ThreadId{thread}, static_cast<Domain>(domain), event.address});
+}
+
+}  // namespace
+
+bool ConsumeEvent(Drain* drain, uint32_t ring, uint32_t thread, const Event& event) {
+  const EventKind kind = EventKindOf(event.packed);
+  const RingView& state = drain->rings[ring];
+  if (__builtin_expect(state.limbo_key != 0, 0) && !SettleLimbo(drain, ring, kind)) return false;
+  if (__builtin_expect(state.pending_unmap != 0, 0) && !SettleUnmap(drain, ring, kind)) {
+    return false;
+  }
+  const uint64_t time_ns = drain->scale.ToNs(event.ticks);
+  switch (kind) {
+    case EventKind::kAlloc:
+    case EventKind::kReallocDone:
+      return OnAlloc(drain, event, thread, time_ns);
+    case EventKind::kFree:
+      return OnFree(drain, event, thread, time_ns);
+    case EventKind::kReallocFree:
+      if (event.address != 0) EnterLimbo(drain, ring, event, time_ns);
+      return true;
+    case EventKind::kMap:
+      return OnMap(drain, event, thread, time_ns);
+    case EventKind::kUnmap:
+      return OnUnmap(drain, ring, event, thread, time_ns);
+    case EventKind::kNothing:
+    case EventKind::kReallocFailed:
+    case EventKind::kReallocFreed:
+    case EventKind::kUnmapFailed:
+      return true;
+  }
+  return true;
+}
+
+bool SettleRing(Drain* drain, uint32_t ring) {
+  return SettleLimbo(drain, ring, EventKind::kNothing) &&
+         SettleUnmap(drain, ring, EventKind::kNothing);
+}
+
+bool WriteOutBlock(Drain* drain, uint32_t entry) {
+  const BlockEntry& block = *drain->pool.block(entry);
+  const AllocRecord record = AllocOf(block, BlockAddress(*drain, entry, block));
+  if (!drain->staging.Alloc(record)) return false;
+  CounterSlot* const slot = drain->counters.Change(block.stack, record.domain);
+  if (slot != nullptr) DropLive(slot, record.size);
+  RemoveBlock(drain, entry, block);
+  return true;
+}
+
+}  // namespace ollamatrace

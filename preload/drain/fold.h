@@ -1,0 +1,28 @@
+#ifndef OLLAMATRACE_PRELOAD_DRAIN_FOLD_H_
+#define OLLAMATRACE_PRELOAD_DRAIN_FOLD_H_
+
+// What events do. Survivors: a block is held in the pool; when it is freed there, the pair is
+// folded into its stack's counters. Full: each event is a record.
+//
+// The functions answer false when the staging section has no room for what they would write. What
+// they did until then is done and complete in itself: they go on from there when they are called
+// again in a later batch.
+
+#include <cstdint>
+
+#include "preload/drain/drain_state.h"
+
+namespace ollamatrace {
+
+// The next event of the ring, whose thread is `thread`.
+bool ConsumeEvent(Drain* drain, uint32_t ring, uint32_t thread, const Event& event);
+
+// No event will follow in the ring: what it left open went through.
+bool SettleRing(Drain* drain, uint32_t ring);
+
+// Writes the block to the trace; it is held no longer.
+bool WriteOutBlock(Drain* drain, uint32_t entry);
+
+}  // namespace ollamatrace
+
+#endif  // OLLAMATRACE_PRELOAD_DRAIN_FOLD_H_
