@@ -420,7 +420,16 @@ __attribute__((noinline)) bool EnterStack(StackBounds* bounds, uintptr_t sp) {
 
 __attribute__((noinline)) bool ExtendStack(StackBounds* bounds, uintptr_t address,
                                            uintptr_t reach) {
-  if ((address & 7) != 0 || address < bounds->high || address - bounds->high > reach) return false;
+  if ((address & 7) != 0) return false;
+  if (address < bounds->low) {
+    const uintptr_t page = PageOf(address);
+    if (page + kPageBytes != bounds->low || ReadableUpTo(page, bounds->low) != bounds->low) {
+      return false;
+    }
+    bounds->low = page;
+    return true;
+  }
+  if (address - bounds->high > reach) return false;
   bounds->high = ReadableUpTo(bounds->high, address + 8);
   return address < bounds->high;
 }

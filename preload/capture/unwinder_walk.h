@@ -21,8 +21,9 @@ int WalkByAllRegisters(RuleWorkspace* workspace, const CallerFrame& start, uintp
 // whose bounds are forgotten; `bounds` is empty when sp cannot be read.
 bool EnterStack(StackBounds* bounds, uintptr_t sp);
 
-// Makes `bounds` hold the word at `address`, which lies above them by no more than `reach`. False
-// when something between cannot be read.
+// Makes `bounds` hold the word at `address`, which lies above them by no more than `reach`, or in
+// the page below them (a function that is about to return has popped registers which its CFI still
+// finds where they were). False when something between cannot be read.
 bool ExtendStack(StackBounds* bounds, uintptr_t address, uintptr_t reach);
 
 // How far a frame may reach: of a function with CFI, and of one that is guessed by frame pointer.

@@ -106,6 +106,7 @@ Visit VisitRing(Drain* drain, uint32_t ring) {
     ++drain->events;
   }
   state->tail = tail;
+  if (orphaned && tail == head && !RetireRing(drain, ring)) return Visit::kBatchFull;
   return result;
 }
 
@@ -251,7 +252,7 @@ bool Unblock(Drain* drain) {
 
 RingsStatus DrainRings(Drain* drain) {
   bool scanned = false;
-  if (drain->finishing || drain->now_ns - drain->scanned_ns >= kScanAllNs ||
+  if (drain->finishing || drain->now_ns >= drain->scanned_ns + kScanAllNs ||
       drain->header->scan_all.load(std::memory_order_relaxed) != 0) {
     ScanAll(drain);
     scanned = true;

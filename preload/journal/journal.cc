@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "preload/base/lock.h"
+#include "preload/base/signal_block.h"
 #include "preload/base/sys.h"
 
 namespace ollamatrace {
@@ -23,10 +24,10 @@ long CreateJournal(Journal* journal, const char* path) {
   if (result != 0) return result;
   result = sys::Ftruncate(journal->file.fd, kJournalBytes);
   if (result == 0) {
-    // Writable pages of a shared file mapping are not charged to the overcommit limit.
-    journal->base =
-        static_cast<uint8_t*>(sys::Mmap(nullptr, kJournalBytes, PROT_READ | PROT_WRITE,
-                                        MAP_SHARED | MAP_NORESERVE, journal->file.fd, 0));
+    // Steps are mapped as they are reserved: a target that calls mlockall must not pull in the
+    // rest.
+    journal->base = static_cast<uint8_t*>(sys::Mmap(
+        nullptr, kJournalBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
     if (journal->base == nullptr) result = -ENOMEM;
   }
   if (result == 0 && !ReserveJournal(journal, 0, kJournalPage)) result = -ENOSPC;
@@ -35,6 +36,7 @@ long CreateJournal(Journal* journal, const char* path) {
 }
 
 bool ReserveJournalSlow(Journal* journal, uint64_t offset, uint64_t length) {
+  const SignalBlock no_signals;
   FutexLockHolder hold(&g_reserve_lock);
   const uint64_t last = (offset + length - 1) / kReserveStep;
   for (uint64_t step = offset / kReserveStep; step <= last;) {
@@ -44,7 +46,11 @@ bool ReserveJournalSlow(Journal* journal, uint64_t offset, uint64_t length) {
     }
     uint64_t end = step + 1;
     while (end <= last && !IsReserved(*journal, end)) ++end;
-    if (ReserveOwnFile(&journal->file, step * kReserveStep, (end - step) * kReserveStep) != 0) {
+    const uint64_t begin = step * kReserveStep;
+    const uint64_t bytes = (end - step) * kReserveStep;
+    if (ReserveOwnFile(&journal->file, begin, bytes) != 0 ||
+        sys::Mmap(journal->base + begin, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+                  journal->file.fd, begin) == nullptr) {
       return false;
     }
     for (; step < end; ++step) {

@@ -1,10 +1,10 @@
 #ifndef OLLAMATRACE_PRELOAD_JOURNAL_JOURNAL_H_
 #define OLLAMATRACE_PRELOAD_JOURNAL_JOURNAL_H_
 
-// The process's journal: a sparse file, mapped whole and shared, laid out as
+// The process's journal: a sparse file, mapped and shared, laid out as
 // formats/journal_layout.h says. What is stored in it survives SIGKILL.
 //
-// No page of it is touched before its disk block is reserved: a full disk then is an error that is
+// No page of it is mapped before its disk block is reserved: a full disk then is an error that is
 // reported here, and never a SIGBUS in the target.
 
 #include <atomic>

@@ -1,0 +1,326 @@
+#include "preload/capture/modules.h"
+
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+
+#include "formats/encode.h"
+#include "preload/base/clock.h"
+#include "preload/base/lock.h"
+#include "preload/base/signal_block.h"
+#include "preload/base/sys.h"
+#include "preload/base/text.h"
+#include "preload/capture/unwinder.h"
+#include "preload/capture/unwinder_modules.h"
+
+namespace ollamatrace {
+
+std::atomic<uint32_t> g_modules_generation{1};
+std::atomic<uint8_t> g_unloaded_modules[kMaxModuleIds / 8];
+
+namespace {
+
+constexpr size_t kMaxBuildId = 32;
+
+struct Slot {
+  std::atomic<uintptr_t> begin{0};  // 0: free
+  std::atomic<uintptr_t> end{0};
+  std::atomic<uint32_t> id{0};
+  uintptr_t bias = 0;
+  const ElfW(Phdr) * headers = nullptr;
+  int header_count = 0;
+  uint64_t name_hash = 0;
+  uint8_t build_id[kMaxBuildId] = {};
+  uint8_t build_id_size = 0;
+  bool seen = false;
+  Text path;  // in g_paths
+};
+
+// Held while the list is compared and changed, inside dl_iterate_phdr's callbacks, too: the order
+// is the dynamic linker's lock, then this one, then that of the definitions.
+constinit FutexLock g_lock;
+constinit Slot g_slots[kMaxModules];
+std::atomic<int> g_slots_used{0};
+std::atomic<uint32_t> g_version{0};  // odd while slots change
+std::atomic<uint64_t> g_seen_changes{~uint64_t{0}};
+uint32_t g_next_id = 1;
+DefineFunction g_define = nullptr;
+
+// Room for what is too large for a small stack; used under g_lock.
+char g_path[kMaxPathBytes];
+uint8_t g_record[kModuleBytes];
+
+// The paths of all modules, for the traces of fork children. Touched as it fills; a path that finds
+// no room is missing there alone.
+char g_paths[512u << 10];
+size_t g_paths_used = 0;
+
+Text KeepPath(Text path) {
+  if (path.size > sizeof g_paths - g_paths_used) return {};
+  char* const kept = g_paths + g_paths_used;
+  memcpy(kept, path.data, path.size);
+  g_paths_used += path.size;
+  return {kept, path.size};
+}
+
+uint64_t HashText(const char* text) {
+  uint64_t hash = UINT64_C(0xcbf29ce484222325);
+  for (; *text != '\0'; ++text) {
+    hash = (hash ^ static_cast<uint8_t>(*text)) * UINT64_C(0x100000001b3);
+  }
+  return hash;
+}
+
+// Finds the NT_GNU_BUILD_ID note in the module's loaded notes.
+void ReadBuildId(Slot* slot) {
+  slot->build_id_size = 0;
+  for (int i = 0; i < slot->header_count; ++i) {
+    const ElfW(Phdr)& header = slot->headers[i];
+    if (header.p_type != PT_NOTE || header.p_align > 8) continue;
+    // Only what a PT_LOAD brings into memory can be read.
+    bool loaded = false;
+    for (int k = 0; k < slot->header_count; ++k) {
+      const ElfW(Phdr)& load = slot->headers[k];
+      loaded |= load.p_type == PT_LOAD && header.p_vaddr >= load.p_vaddr &&
+                header.p_vaddr + header.p_filesz <= load.p_vaddr + load.p_filesz;
+    }
+    if (!loaded) continue;
+    const auto* note = reinterpret_cast<const uint8_t*>(slot->bias + header.p_vaddr);
+    const uint8_t* const end = note + header.p_filesz;
+    const size_t align = header.p_align == 8 ? 8 : 4;
+    while (static_cast<size_t>(end - note) >= sizeof(ElfW(Nhdr))) {
+      ElfW(Nhdr) head;
+      memcpy(&head, note, sizeof head);
+      const size_t name_size = (size_t{head.n_namesz} + align - 1) & ~(align - 1);
+      const size_t data_size = (size_t{head.n_descsz} + align - 1) & ~(align - 1);
+      const auto room = static_cast<size_t>(end - note) - sizeof head;
+      if (name_size > room || data_size > room - name_size) break;
+      const uint8_t* const name = note + sizeof head;
+      if (head.n_type == NT_GNU_BUILD_ID && head.n_namesz == 4 && memcmp(name, "GNU", 4) == 0 &&
+          head.n_descsz <= kMaxBuildId) {
+        memcpy(slot->build_id, name + name_size, head.n_descsz);
+        slot->build_id_size = static_cast<uint8_t>(head.n_descsz);
+        return;
+      }
+      note = name + name_size + data_size;
+    }
+  }
+}
+
+// The path to the module's file, absolute, into g_path.
+Text ModulePath(const char* name, bool first) {
+  size_t size = 0;
+  if (first && name[0] == '\0') {
+    const long length = sys::ReadLinkAt(AT_FDCWD, "/proc/self/exe", g_path, sizeof g_path);
+    size = sys::Failed(length) ? 0 : static_cast<size_t>(length);
+  } else if (TextEquals(name, "linux-vdso.so.1") || TextEquals(name, "linux-gate.so.1")) {
+    memcpy(g_path, "[vdso]", 6);
+    size = 6;
+  } else if (name[0] != '\0') {
+    TextWriter path(g_path, sizeof g_path);
+    if (name[0] != '/') {
+      // The kernel answers the length with the NUL; a path outside our root begins with '('.
+      const long length = sys::Call(__NR_getcwd, sys::Arg(g_path), sizeof g_path);
+      if (length > 1 && g_path[0] == '/') {
+        const auto folder = static_cast<size_t>(length) - 1;
+        TextWriter rest(g_path + folder, sizeof g_path - folder);
+        rest.Put('/').Put(name);
+        return {g_path, folder + rest.size()};
+      }
+    }
+    path.Put(name);
+    size = path.size();
+  }
+  return {g_path, size};
+}
+
+void Define(const Slot& slot, Text path, uint64_t now) {
+  ModuleRecord record;
+  record.id = ModuleId{slot.id.load(std::memory_order_relaxed)};
+  record.time_ns = now;
+  record.bias = slot.bias;
+  record.begin = slot.begin.load(std::memory_order_relaxed);
+  record.end = slot.end.load(std::memory_order_relaxed);
+  record.build_id = {reinterpret_cast<const char*>(slot.build_id), slot.build_id_size};
+  record.path = path;
+  g_define(g_record, EncodeModule(record, g_record));
+}
+
+void TellUnwinder(const Slot& slot) {
+  const auto self = reinterpret_cast<uintptr_t>(&g_lock);
+  capture::RegisterModule({slot.bias, slot.headers, slot.header_count,
+                           self >= slot.begin.load(std::memory_order_relaxed) &&
+                               self < slot.end.load(std::memory_order_relaxed)});
+}
+
+void Unload(Slot* slot, uint64_t now) {
+  const uint32_t id = slot->id.load(std::memory_order_relaxed);
+  capture::UnregisterModule(slot->begin.load(std::memory_order_relaxed));
+  g_unloaded_modules[id / 8].fetch_or(static_cast<uint8_t>(1u << (id % 8)));
+  slot->begin.store(0, std::memory_order_relaxed);
+  slot->end.store(0, std::memory_order_relaxed);
+  g_modules_generation.fetch_add(1, std::memory_order_acq_rel);
+  g_define(g_record, EncodeModuleUnload({ModuleId{id}, now}, g_record));
+}
+
+// A change of the list as FindLoaded sees it.
+class Change {
+ public:
+  Change() { g_version.fetch_add(1, std::memory_order_acq_rel); }
+  ~Change() { g_version.fetch_add(1, std::memory_order_acq_rel); }
+};
+
+struct Walk {
+  bool locked = false;
+  bool unchanged = false;
+  bool first = true;
+  uint64_t changes = 0;
+};
+
+int Visit(struct dl_phdr_info* info, size_t size, void* argument) {
+  Walk* walk = static_cast<Walk*>(argument);
+  const bool first = walk->first;
+  walk->first = false;
+  if (first) {
+    walk->changes = size >= offsetof(struct dl_phdr_info, dlpi_subs) + sizeof info->dlpi_subs
+                        ? info->dlpi_adds + (uint64_t{info->dlpi_subs} << 32)
+                        : 0;
+    if (walk->changes == g_seen_changes.load(std::memory_order_acquire)) {
+      walk->unchanged = true;
+      return 1;
+    }
+    g_lock.Lock();
+    walk->locked = true;
+    for (int i = 0; i < g_slots_used.load(std::memory_order_relaxed); ++i) g_slots[i].seen = false;
+  }
+  uintptr_t begin = ~uintptr_t{0};
+  uintptr_t end = 0;
+  for (int i = 0; i < info->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& header = info->dlpi_phdr[i];
+    if (header.p_type != PT_LOAD) continue;
+    if (info->dlpi_addr + header.p_vaddr < begin) begin = info->dlpi_addr + header.p_vaddr;
+    if (info->dlpi_addr + header.p_vaddr + header.p_memsz > end) {
+      end = info->dlpi_addr + header.p_vaddr + header.p_memsz;
+    }
+  }
+  if (begin >= end) return 0;
+
+  const char* const name = info->dlpi_name == nullptr ? "" : info->dlpi_name;
+  const uint64_t name_hash = HashText(name);
+  Slot found;  // on the stack: about 120 bytes
+  found.bias = info->dlpi_addr;
+  found.headers = info->dlpi_phdr;
+  found.header_count = info->dlpi_phnum;
+  ReadBuildId(&found);
+
+  Slot* free_slot = nullptr;
+  const int used = g_slots_used.load(std::memory_order_relaxed);
+  for (int i = 0; i < used; ++i) {
+    Slot& slot = g_slots[i];
+    const uintptr_t slot_begin = slot.begin.load(std::memory_order_relaxed);
+    if (slot_begin == 0) {
+      if (free_slot == nullptr) free_slot = &slot;
+      continue;
+    }
+    const uintptr_t slot_end = slot.end.load(std::memory_order_relaxed);
+    if (slot_begin == begin && slot_end == end && slot.bias == found.bias &&
+        slot.headers == found.headers && slot.name_hash == name_hash &&
+        slot.build_id_size == found.build_id_size &&
+        memcmp(slot.build_id, found.build_id, found.build_id_size) == 0) {
+      slot.seen = true;
+      return 0;
+    }
+    if (slot_begin < end && begin < slot_end) {  // what was there is gone
+      const Change change;
+      Unload(&slot, MonotonicNs());
+      if (free_slot == nullptr) free_slot = &slot;
+    }
+  }
+  if (free_slot == nullptr) {
+    if (used == kMaxModules) return 0;
+    free_slot = &g_slots[used];
+  }
+  if (g_next_id >= kMaxModuleIds) return 0;
+  {
+    const Change change;
+    free_slot->bias = found.bias;
+    free_slot->headers = found.headers;
+    free_slot->header_count = found.header_count;
+    free_slot->name_hash = name_hash;
+    free_slot->build_id_size = found.build_id_size;
+    memcpy(free_slot->build_id, found.build_id, sizeof found.build_id);
+    free_slot->seen = true;
+    free_slot->id.store(g_next_id++, std::memory_order_relaxed);
+    free_slot->begin.store(begin, std::memory_order_relaxed);
+    free_slot->end.store(end, std::memory_order_relaxed);
+    if (free_slot == &g_slots[used]) g_slots_used.store(used + 1, std::memory_order_release);
+  }
+  TellUnwinder(*free_slot);
+  const Text path = ModulePath(name, first);
+  free_slot->path = KeepPath(path);
+  Define(*free_slot, path, MonotonicNs());
+  return 0;
+}
+
+ModuleId FindLoaded(uintptr_t address) {
+  for (;;) {
+    const uint32_t version = g_version.load(std::memory_order_acquire);
+    uint32_t id = 0;
+    const int used = g_slots_used.load(std::memory_order_acquire);
+    for (int i = 0; i < used; ++i) {
+      const Slot& slot = g_slots[i];
+      if (address >= slot.begin.load(std::memory_order_relaxed) &&
+          address < slot.end.load(std::memory_order_relaxed)) {
+        id = slot.id.load(std::memory_order_relaxed);
+        break;
+      }
+    }
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if ((version & 1) == 0 && g_version.load(std::memory_order_relaxed) == version) {
+      return ModuleId{id};
+    }
+  }
+}
+
+}  // namespace
+
+void InitModules(DefineFunction define) { g_define = define; }
+
+void RedefineModules() {
+  g_lock.Reset();
+  if ((g_version.load(std::memory_order_relaxed) & 1) != 0) g_version.fetch_add(1);
+  capture::UnregisterAllModules();
+  const uint64_t now = MonotonicNs();
+  for (int i = 0; i < g_slots_used.load(std::memory_order_relaxed); ++i) {
+    Slot& slot = g_slots[i];
+    if (slot.begin.load(std::memory_order_relaxed) == 0) continue;
+    TellUnwinder(slot);
+    Define(slot, slot.path, now);
+  }
+}
+
+void RefreshModules() {
+  const SignalBlock no_signals;
+  Walk walk;
+  dl_iterate_phdr(Visit, &walk);
+  if (!walk.locked) return;
+  for (int i = 0; i < g_slots_used.load(std::memory_order_relaxed); ++i) {
+    Slot& slot = g_slots[i];
+    if (slot.seen || slot.begin.load(std::memory_order_relaxed) == 0) continue;
+    const Change change;
+    Unload(&slot, MonotonicNs());
+  }
+  g_seen_changes.store(walk.changes, std::memory_order_release);
+  g_lock.Unlock();
+}
+
+ModuleId FindModuleId(uintptr_t address) {
+  const ModuleId known = FindLoaded(address);
+  if (known != ModuleId{}) return known;
+  capture::ModuleTables tables;
+  if (capture::FindModule(address, &tables) == capture::ModuleLookup::kUnknown) return ModuleId{};
+  RefreshModules();
+  return FindLoaded(address);
+}
+
+}  // namespace ollamatrace

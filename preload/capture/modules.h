@@ -1,0 +1,50 @@
+#ifndef OLLAMATRACE_PRELOAD_CAPTURE_MODULES_H_
+#define OLLAMATRACE_PRELOAD_CAPTURE_MODULES_H_
+
+// The modules (executable, shared libraries, vdso) of the process: noticed when they come and go,
+// recorded in the trace with their build-id, and told to the unwinder.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "formats/trace_format.h"
+
+namespace ollamatrace {
+
+// Modules beyond these limits are not told apart: addresses in them are in no module.
+inline constexpr int kMaxModules = 2048;  // at a time
+inline constexpr uint32_t kMaxModuleIds = 1u << 16;
+
+// Takes an encoded record for the trace; it is valid during the call.
+using DefineFunction = void (*)(const uint8_t* record, size_t size);
+
+// Starts with an empty list. Called once, before anything else here.
+void InitModules(DefineFunction define);
+// In a fork child, instead: the parent's modules are defined in the child's trace, under their ids.
+// The dynamic linker is not asked, as another thread of the parent may have held its lock.
+void RedefineModules();
+
+// Compares the list with the dynamic linker's and takes over what changed: a new module gets a
+// Module record, a vanished one a ModuleUnload record, and the unwinder is told. Thread-safe. Calls
+// dl_iterate_phdr: the caller holds no lock of ours. Cheap when nothing changed.
+void RefreshModules();
+
+// The loaded module whose address range holds `address`; refreshes the list when the dynamic linker
+// knows one and the list does not. 0: in no module. Thread-safe; the caller holds no lock of ours.
+ModuleId FindModuleId(uintptr_t address);
+
+extern std::atomic<uint32_t> g_modules_generation;
+extern std::atomic<uint8_t> g_unloaded_modules[kMaxModuleIds / 8];
+
+// Changes whenever a module vanished; never 0.
+inline uint32_t ModulesGeneration() { return g_modules_generation.load(std::memory_order_acquire); }
+
+inline bool IsModuleUnloaded(ModuleId id) {
+  const auto number = static_cast<uint32_t>(id);
+  return (g_unloaded_modules[number / 8].load(std::memory_order_relaxed) >> (number % 8) & 1) != 0;
+}
+
+}  // namespace ollamatrace
+
+#endif  // OLLAMATRACE_PRELOAD_CAPTURE_MODULES_H_

@@ -1,0 +1,64 @@
+#ifndef OLLAMATRACE_PRELOAD_CAPTURE_STACK_TABLE_H_
+#define OLLAMATRACE_PRELOAD_CAPTURE_STACK_TABLE_H_
+
+// Turns call stacks into ids. A stack is the node of its innermost frame in a tree; every node is
+// stored once, in the journal, where it survives a kill; the index that finds it is private memory.
+//
+// New code at an old address gets nodes of its own: those of an unloaded module are not found any
+// more (modules.h).
+//
+// Lock-free: nodes are only added, by compare-and-swap on the head of a hash chain. No system call
+// but one for each 4096 new nodes (the reservation of their space).
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "formats/journal_layout.h"
+#include "preload/journal/journal.h"
+
+namespace ollamatrace {
+
+// A program counter with this bit set is exact (an interrupted instruction), not a return address.
+inline constexpr uintptr_t kExactPc = uintptr_t{1} << 63;
+
+// The ids of a thread's last stack, outermost first. Zeros are a valid, empty memo.
+struct StackMemo {
+  uint32_t generation;
+  uint32_t depth;
+  uint32_t ids[kMaxStackDepth];
+};
+
+// Bytes of private memory, touched as stacks come: up to 21 MiB for 4 M nodes.
+size_t StackTableBytes();
+
+class StackTable {
+ public:
+  // `memory` is zeroed, StackTableBytes long.
+  void Init(Journal* journal, void* memory);
+
+  // The id of the stack pcs[0, depth), innermost first. The `unchanged` outermost frames are those
+  // that this memo saw last time. Frames that find no room (the table is full) are left out at the
+  // inner end; `*complete` tells.
+  StackId Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int unchanged, bool* complete);
+
+ private:
+  uint32_t FindOrAdd(uint32_t parent, uintptr_t pc);
+
+  // Chains of nodes. A small table serves small programs without touching much memory; each level
+  // takes over when the one before has two nodes a chain. Nodes are looked for in all of them.
+  struct Level {
+    std::atomic<uint32_t>* heads = nullptr;
+    uint32_t bits = 0;
+    uint32_t from = 0;  // number of nodes at which it takes over
+  };
+  static constexpr int kLevels = 3;
+
+  Journal* journal_ = nullptr;
+  Level levels_[kLevels];
+  uint32_t* next_ = nullptr;  // by id
+};
+
+}  // namespace ollamatrace
+
+#endif  // OLLAMATRACE_PRELOAD_CAPTURE_STACK_TABLE_H_

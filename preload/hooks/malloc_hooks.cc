@@ -1,0 +1,204 @@
+// The malloc family. Each hook finds its caller itself, so that no frame of the library is walked.
+
+#include <errno.h>
+#include <string.h>
+
+#include "preload/hooks/real.h"
+#include "preload/hooks/record.h"
+
+#define HOOK extern "C" __attribute__((visibility("default"), noinline))
+
+namespace ollamatrace {
+namespace {
+
+// The real function, or nullptr while dlsym still looks for it.
+template <typename Function>
+inline Function Real(Function RealFunctions::*function) {
+  if (__builtin_expect(g_real.malloc == nullptr, 0) && t_thread.guard != kOwnWork) ResolveReal();
+  return g_real.*function;
+}
+
+// Where there is no function of that name: malloc's blocks are aligned to this.
+constexpr size_t kMallocAlignment = 2 * sizeof(void*);
+
+void* RealMalloc(size_t size) {
+  auto* const real = Real(&RealFunctions::malloc);
+  return real != nullptr ? real(size) : BootstrapAllocate(size, kMallocAlignment);
+}
+
+void* RealCalloc(size_t count, size_t size) {
+  auto* const real = Real(&RealFunctions::calloc);
+  if (real != nullptr) return real(count, size);
+  size_t bytes;
+  if (__builtin_mul_overflow(count, size, &bytes)) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  return BootstrapAllocate(bytes, kMallocAlignment);  // the pool is zeros and never used twice
+}
+
+void RealFree(void* block) {
+  if (IsBootstrap(block)) return;
+  if (auto* const real = Real(&RealFunctions::free)) real(block);
+}
+
+// Of a block that is not a bootstrap block.
+void* RealRealloc(void* block, size_t size) {
+  auto* const real = Real(&RealFunctions::realloc);
+  if (real != nullptr) return real(block, size);
+  return block == nullptr ? BootstrapAllocate(size, kMallocAlignment) : nullptr;
+}
+
+// A bootstrap block moves to the real allocator.
+void* ReallocBootstrap(void* block, size_t size) {
+  if (size == 0) return nullptr;
+  void* const moved = RealMalloc(size);
+  if (moved == nullptr) return nullptr;
+  const size_t old_size = BootstrapSize(block);
+  memcpy(moved, block, old_size < size ? old_size : size);
+  return moved;
+}
+
+void* RealMemalign(size_t alignment, size_t size) {
+  if (auto* const real = Real(&RealFunctions::memalign)) return real(alignment, size);
+  if (auto* const real = Real(&RealFunctions::aligned_alloc)) return real(alignment, size);
+  return BootstrapAllocate(size, alignment);
+}
+
+void* RealAlignedAlloc(size_t alignment, size_t size) {
+  auto* const real = Real(&RealFunctions::aligned_alloc);
+  return real != nullptr ? real(alignment, size) : RealMemalign(alignment, size);
+}
+
+int RealPosixMemalign(void** result, size_t alignment, size_t size) {
+  if (auto* const real = Real(&RealFunctions::posix_memalign)) {
+    return real(result, alignment, size);
+  }
+  void* const block = RealMemalign(alignment, size);
+  if (block == nullptr) return ENOMEM;
+  *result = block;
+  return 0;
+}
+
+void* RealValloc(size_t size) {
+  auto* const real = Real(&RealFunctions::valloc);
+  return real != nullptr ? real(size) : RealMemalign(4096, size);
+}
+
+void* RealPvalloc(size_t size) {
+  auto* const real = Real(&RealFunctions::pvalloc);
+  return real != nullptr ? real(size) : RealMemalign(4096, (size + 4095) & ~size_t{4095});
+}
+
+void RealFreeSized(void* block, size_t size) {
+  if (IsBootstrap(block)) return;
+  auto* const real = Real(&RealFunctions::free_sized);
+  real != nullptr ? real(block, size) : RealFree(block);
+}
+
+void RealFreeAlignedSized(void* block, size_t alignment, size_t size) {
+  if (IsBootstrap(block)) return;
+  auto* const real = Real(&RealFunctions::free_aligned_sized);
+  real != nullptr ? real(block, alignment, size) : RealFree(block);
+}
+
+}  // namespace
+}  // namespace ollamatrace
+
+using namespace ollamatrace;  // NOLINT: the hooks are C functions
+
+HOOK void* malloc(size_t size) {
+  if (!OLLAMATRACE_ENTER()) return RealMalloc(size);
+  void* const block = RealMalloc(size);
+  if (block != nullptr)
+    RecordAlloc(block, size, AllocFunction::kMalloc, OLLAMATRACE_CALLER_FRAME());
+  Leave();
+  return block;
+}
+
+HOOK void* calloc(size_t count, size_t size) {
+  if (!OLLAMATRACE_ENTER()) return RealCalloc(count, size);
+  void* const block = RealCalloc(count, size);
+  if (block != nullptr) {
+    RecordAlloc(block, count * size, AllocFunction::kCalloc, OLLAMATRACE_CALLER_FRAME());
+  }
+  Leave();
+  return block;
+}
+
+HOOK void* realloc(void* old_block, size_t size) {
+  if (__builtin_expect(IsBootstrap(old_block), 0)) {
+    if (!OLLAMATRACE_ENTER()) return ReallocBootstrap(old_block, size);
+    void* const moved = ReallocBootstrap(old_block, size);
+    if (moved != nullptr) {
+      RecordAlloc(moved, size, AllocFunction::kRealloc, OLLAMATRACE_CALLER_FRAME());
+    }
+    Leave();
+    return moved;
+  }
+  if (!OLLAMATRACE_ENTER()) return RealRealloc(old_block, size);
+  void* block;
+  if (old_block == nullptr) {
+    block = RealRealloc(nullptr, size);
+    if (block != nullptr) {
+      RecordAlloc(block, size, AllocFunction::kRealloc, OLLAMATRACE_CALLER_FRAME());
+    }
+  } else {
+    RecordReallocBegin(old_block);
+    block = RealRealloc(old_block, size);
+    RecordReallocEnd(old_block, block, size, OLLAMATRACE_CALLER_FRAME());
+  }
+  Leave();
+  return block;
+}
+
+HOOK void free(void* block) {
+  if (block == nullptr) return;
+  if (!OLLAMATRACE_ENTER()) return RealFree(block);
+  if (!IsBootstrap(block)) RecordFree(block);
+  RealFree(block);
+  Leave();
+}
+
+HOOK void free_sized(void* block, size_t size) {
+  if (block == nullptr) return;
+  if (!OLLAMATRACE_ENTER()) return RealFreeSized(block, size);
+  if (!IsBootstrap(block)) RecordFree(block);
+  RealFreeSized(block, size);
+  Leave();
+}
+
+HOOK void free_aligned_sized(void* block, size_t alignment, size_t size) {
+  if (block == nullptr) return;
+  if (!OLLAMATRACE_ENTER()) return RealFreeAlignedSized(block, alignment, size);
+  if (!IsBootstrap(block)) RecordFree(block);
+  RealFreeAlignedSized(block, alignment, size);
+  Leave();
+}
+
+HOOK int posix_memalign(void** result, size_t alignment, size_t size) {
+  if (!OLLAMATRACE_ENTER()) return RealPosixMemalign(result, alignment, size);
+  const int error = RealPosixMemalign(result, alignment, size);
+  if (error == 0 && *result != nullptr) {
+    RecordAlloc(*result, size, AllocFunction::kAligned, OLLAMATRACE_CALLER_FRAME());
+  }
+  Leave();
+  return error;
+}
+
+#define OLLAMATRACE_ALIGNED_HOOK(name, Call, parameters, arguments, bytes)            \
+  HOOK void* name parameters {                                                        \
+    if (!OLLAMATRACE_ENTER()) return Call arguments;                                  \
+    void* const block = Call arguments;                                               \
+    if (block != nullptr) {                                                           \
+      RecordAlloc(block, bytes, AllocFunction::kAligned, OLLAMATRACE_CALLER_FRAME()); \
+    }                                                                                 \
+    Leave();                                                                          \
+    return block;                                                                     \
+  }
+OLLAMATRACE_ALIGNED_HOOK(aligned_alloc, RealAlignedAlloc, (size_t alignment, size_t size),
+                         (alignment, size), size)
+OLLAMATRACE_ALIGNED_HOOK(memalign, RealMemalign, (size_t alignment, size_t size), (alignment, size),
+                         size)
+OLLAMATRACE_ALIGNED_HOOK(valloc, RealValloc, (size_t size), (size), size)
+OLLAMATRACE_ALIGNED_HOOK(pvalloc, RealPvalloc, (size_t size), (size), size)

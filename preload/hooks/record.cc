@@ -1,0 +1,151 @@
+#include "preload/hooks/record.h"
+
+#include "preload/hooks/real.h"
+
+namespace ollamatrace {
+namespace {
+
+// Every so many events of a thread, the drain's thread is thought of.
+constexpr uint64_t kHintEvents = 64;
+
+inline ThreadState* State() {
+  ThreadState* state = t_thread.state;
+  return __builtin_expect(state != nullptr, 1) ? state : AttachThread();
+}
+
+inline bool HasRoom(ThreadState* state, uint64_t head) {
+  if (__builtin_expect(head - state->released < state->capacity, 1)) return true;
+  state->released = state->ring->released.load(std::memory_order_acquire);
+  if (head - state->released < state->capacity) return true;
+  if (!Relieve(state->ring, state->ring_index)) return false;
+  state->released = state->ring->released.load(std::memory_order_acquire);
+  return true;
+}
+
+inline void Emit(ThreadState* state, uint32_t shard, uint64_t address, uint64_t packed,
+                 uint32_t stack) {
+  RingEntry* const ring = state->ring;
+  // The ring's word alone says how far the thread is: a handler may have left an Emit at any point.
+  const uint64_t head = ring->head.load(std::memory_order_relaxed);
+  // Room is found before a place is taken: nobody waits for a thread that waits.
+  if (__builtin_expect(!HasRoom(state, head), 0)) return;
+  ring->pending_shard.store(shard + 1, std::memory_order_release);
+  Event* const event = &state->events[head & (state->capacity - 1)];
+  event->address = address;
+  event->packed = packed;
+  event->ticks = ReadTicks();
+  event->stack = stack;
+  event->seq = g_session.places[shard].fetch_add(1, std::memory_order_acq_rel);
+  ring->head.store(head + 1, std::memory_order_release);
+  ring->pending_shard.store(0, std::memory_order_release);
+  if (__builtin_expect(((head + 1) & (kHintEvents - 1)) == 0, 0)) {
+    DrainHint(head + 1 - state->released >= state->capacity / 2);
+  }
+}
+
+inline uint32_t CaptureStack(ThreadState* state, const capture::CallerFrame& caller) {
+  const capture::UnwindResult walked =
+      capture::Unwind(reinterpret_cast<capture::ThreadUnwindCache*>(state->unwind_cache), caller,
+                      state->pcs, g_session.settings.depth);
+  bool complete;
+  const StackId id =
+      g_session.stacks.Intern(&state->memo, state->pcs, walked.depth, walked.unchanged, &complete);
+  if (__builtin_expect(!complete, 0)) CountLoss(LossKind::kStackTableFull);
+  return static_cast<uint32_t>(id);
+}
+
+inline uint64_t Address(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
+
+inline void RecordHeap(EventKind kind, const void* block, size_t size, AllocFunction function,
+                       uint32_t stack, ThreadState* state) {
+  Emit(state, HeapShard(Address(block)), Address(block),
+       PackEvent(kind, function, static_cast<uint8_t>(Domain::kHeap), size), stack);
+}
+
+inline void RecordMapping(EventKind kind, const void* address, size_t length,
+                          AllocFunction function, uint8_t attributes, uint32_t stack,
+                          ThreadState* state) {
+  Emit(state, kMappingShard, Address(address), PackEvent(kind, function, attributes, length),
+       stack);
+}
+
+}  // namespace
+
+bool EnterSlow(uintptr_t frame, Nested nested) {
+  if (__builtin_expect(g_real.malloc == nullptr, 0) && t_thread.guard == kIdle) ResolveReal();
+  if (t_thread.guard != kIdle) {
+    if (!GuardIsAbandoned(frame)) {
+      if (nested == Nested::kLost && t_thread.guard != kOwnWork && GateIsOpen()) {
+        CountLoss(LossKind::kSignalInHook);
+      }
+      return false;
+    }
+    t_thread.guard = kIdle;
+  }
+  if (!EnsureRecording()) return false;
+  t_thread.guard_frame = frame;
+  t_thread.guard = kInReal;
+  return true;
+}
+
+void RecordAlloc(const void* block, size_t size, AllocFunction function,
+                 const capture::CallerFrame& caller) {
+  const Recording recording;
+  ThreadState* const state = State();
+  if (state == nullptr) return;
+  RecordHeap(EventKind::kAlloc, block, size, function, CaptureStack(state, caller), state);
+}
+
+void RecordFree(const void* block) {
+  const Recording recording;
+  ThreadState* const state = State();
+  if (state == nullptr) return;
+  RecordHeap(EventKind::kFree, block, 0, AllocFunction::kMalloc, 0, state);
+}
+
+void RecordReallocBegin(const void* old_block) {
+  const Recording recording;
+  ThreadState* const state = State();
+  if (state == nullptr) return;
+  RecordHeap(EventKind::kReallocFree, old_block, 0, AllocFunction::kRealloc, 0, state);
+}
+
+void RecordReallocEnd(const void* old_block, const void* block, size_t size,
+                      const capture::CallerFrame& caller) {
+  const Recording recording;
+  ThreadState* const state = State();
+  if (state == nullptr) return;
+  if (block != nullptr) {
+    RecordHeap(EventKind::kReallocDone, block, size, AllocFunction::kRealloc,
+               CaptureStack(state, caller), state);
+  } else {
+    // realloc(block, 0) frees; otherwise no memory was to be had and the block is as it was.
+    RecordHeap(size == 0 ? EventKind::kReallocFreed : EventKind::kReallocFailed, old_block, 0,
+               AllocFunction::kRealloc, 0, state);
+  }
+}
+
+void RecordMap(const void* address, size_t length, AllocFunction function, uint8_t attributes,
+               const capture::CallerFrame& caller) {
+  const Recording recording;
+  ThreadState* const state = State();
+  if (state == nullptr) return;
+  RecordMapping(EventKind::kMap, address, length, function, attributes, CaptureStack(state, caller),
+                state);
+}
+
+void RecordUnmap(const void* address, size_t length) {
+  const Recording recording;
+  ThreadState* const state = State();
+  if (state == nullptr) return;
+  RecordMapping(EventKind::kUnmap, address, length, AllocFunction::kMmap, 0, 0, state);
+}
+
+void RecordUnmapFailed(const void* address, size_t length) {
+  const Recording recording;
+  ThreadState* const state = State();
+  if (state == nullptr) return;
+  RecordMapping(EventKind::kUnmapFailed, address, length, AllocFunction::kMmap, 0, 0, state);
+}
+
+}  // namespace ollamatrace

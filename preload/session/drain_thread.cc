@@ -1,0 +1,183 @@
+#include "preload/session/drain_thread.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include <atomic>
+
+#include "preload/base/clock.h"
+#include "preload/base/signal_block.h"
+#include "preload/base/sys.h"
+#include "preload/drain/drain.h"
+#include "preload/drain/sampler.h"
+#include "preload/hooks/real.h"
+#include "preload/session/session.h"
+#include "preload/session/thread.h"
+
+namespace ollamatrace {
+namespace {
+
+constexpr size_t kStackBytes = 256u << 10;
+constexpr int kStartTries = 3;
+// A process this young, and quiet, is left alone: most end soon, and some must not have threads
+// yet.
+constexpr uint64_t kQuietNs = 50'000'000;
+// While there is work the thread looks again after this long, then more and more seldom.
+constexpr uint64_t kShortNapNs = 2'000'000;
+constexpr uint64_t kLongNapNs = 1'000'000'000;
+
+std::atomic<uint32_t> g_running{0};  // 0: none, 1: starting, 2: runs
+std::atomic<int> g_failures{0};
+std::atomic<uint32_t> g_asleep{0};    // futex: 1 while the thread sleeps
+std::atomic<uint32_t> g_progress{0};  // futex: counts batches
+std::atomic<uint32_t> g_waiting{0};   // producers in WaitForDrain
+std::atomic<uint64_t> g_begin_ns{0};
+constinit SamplerContext g_sampler;
+
+struct timespec Duration(uint64_t nanoseconds) {
+  return {static_cast<time_t>(nanoseconds / 1'000'000'000),
+          static_cast<long>(nanoseconds % 1'000'000'000)};
+}
+
+DrainStatus Batch() {
+  const FutexLockHolder hold(&g_session.drain_lock);
+  if (!GateIsOpen()) return DrainStatus::kIdle;
+  return DrainBatch(g_session.drain, true);
+}
+
+void Sample() {
+  SampleRecord record;
+  TakeSample(&g_sampler, &record);
+  ReclaimDeadThreads();
+  DrainStatus status = DrainStatus::kIdle;
+  {
+    const FutexLockHolder hold(&g_session.drain_lock);
+    if (GateIsOpen()) status = DrainSample(g_session.drain, record);
+  }
+  if (status == DrainStatus::kFailed) {
+    StopRecording("the trace cannot be written", DrainFailure(g_session.drain));
+  }
+}
+
+void* Run(void*) {
+  t_thread.guard = kOwnWork;
+  sys::Call(__NR_prctl, 15 /* PR_SET_NAME */, sys::Arg("ollamatrace"));
+  g_running.store(2, std::memory_order_release);
+  const uint64_t interval = g_session.settings.sample_ns;
+  uint64_t next_sample = MonotonicNs();
+  uint64_t nap = kShortNapNs;
+  while (GateIsOpen()) {
+    const DrainStatus status = Batch();
+    WakeProducers();
+    if (status == DrainStatus::kFailed) {
+      StopRecording("the trace cannot be written", DrainFailure(g_session.drain));
+      break;
+    }
+    const uint64_t now = MonotonicNs();
+    if (interval != 0 && now >= next_sample) {
+      Sample();
+      next_sample += interval;
+      if (next_sample < now) next_sample = now + interval;
+    }
+    if (status == DrainStatus::kProgress) {
+      nap = kShortNapNs;
+      continue;
+    }
+    uint64_t pause = nap;
+    if (interval != 0 && next_sample > now && next_sample - now < pause) pause = next_sample - now;
+    const struct timespec timeout = Duration(pause);
+    g_asleep.store(1, std::memory_order_seq_cst);
+    const long result = sys::FutexWait(&g_asleep, 1, &timeout);
+    g_asleep.store(0, std::memory_order_relaxed);
+    nap = result == -ETIMEDOUT ? (nap * 2 < kLongNapNs ? nap * 2 : kLongNapNs) : kShortNapNs;
+  }
+  g_running.store(0, std::memory_order_release);
+  WakeProducers();
+  return nullptr;
+}
+
+void StartThread() {
+  uint32_t none = 0;
+  if (!g_session.may_start_thread || g_failures.load(std::memory_order_relaxed) >= kStartTries ||
+      !g_running.compare_exchange_strong(none, 1)) {
+    return;
+  }
+  const int saved_errno = errno;
+  const OwnWork own;
+  g_sampler.mallinfo2 = RealMallinfo2();
+  pthread_attr_t attributes;
+  bool started = false;
+  if (pthread_attr_init(&attributes) == 0) {
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, kStackBytes);
+    // By libc's call: the signals that it needs itself (setuid in all threads) stay open.
+    sigset_t all, saved;
+    sigfillset(&all);
+    if (pthread_sigmask(SIG_SETMASK, &all, &saved) == 0) {
+      pthread_t thread;
+      started = pthread_create(&thread, &attributes, Run, nullptr) == 0;
+      pthread_sigmask(SIG_SETMASK, &saved, nullptr);
+    }
+    pthread_attr_destroy(&attributes);
+  }
+  if (!started) {
+    g_failures.fetch_add(1, std::memory_order_relaxed);
+    g_running.store(0, std::memory_order_release);
+  }
+  errno = saved_errno;
+}
+
+}  // namespace
+
+bool DrainThreadRuns() { return g_running.load(std::memory_order_acquire) == 2; }
+
+uint32_t DrainProgress() { return g_progress.load(std::memory_order_acquire); }
+
+void WaitForDrain(uint32_t seen, uint64_t timeout_ns) {
+  const struct timespec timeout = Duration(timeout_ns);
+  g_waiting.fetch_add(1, std::memory_order_seq_cst);
+  sys::FutexWait(&g_progress, seen, &timeout);
+  g_waiting.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void WakeProducers() {
+  g_progress.fetch_add(1, std::memory_order_seq_cst);
+  if (g_waiting.load(std::memory_order_seq_cst) != 0) sys::FutexWake(&g_progress, INT_MAX);
+}
+
+void DrainHint(bool pressing) {
+  if (g_running.load(std::memory_order_relaxed) == 2) {
+    if (pressing && g_asleep.load(std::memory_order_seq_cst) != 0 &&
+        g_asleep.exchange(0, std::memory_order_seq_cst) != 0) {
+      sys::FutexWake(&g_asleep, 1);
+    }
+    return;
+  }
+  if (!pressing) {
+    const uint64_t begin = g_begin_ns.load(std::memory_order_relaxed);
+    const uint64_t now = MonotonicNs();
+    if (begin == 0) g_begin_ns.store(now, std::memory_order_relaxed);
+    if (begin == 0 || now - begin < kQuietNs) return;
+  }
+  StartThread();
+}
+
+void TakeFinalSample() {
+  if (g_session.settings.sample_ns == 0) return;
+  g_sampler.mallinfo2 = RealMallinfo2();
+  Sample();
+}
+
+void ForgetDrainThread() {
+  g_running.store(0, std::memory_order_relaxed);
+  g_failures.store(0, std::memory_order_relaxed);
+  g_asleep.store(0, std::memory_order_relaxed);
+  g_progress.store(0, std::memory_order_relaxed);
+  g_waiting.store(0, std::memory_order_relaxed);
+  g_begin_ns.store(0, std::memory_order_relaxed);
+  g_sampler = SamplerContext{};
+}
+
+}  // namespace ollamatrace
