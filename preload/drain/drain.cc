@@ -208,11 +208,13 @@ bool FinishRings(Drain* drain) {
   }
 }
 
-// A munmap that was about to be called is taken for done; of a realloc, one block lives on.
-bool FinishUnmaps(Drain* drain) {
-  return Finish(drain, [drain] {
-    for (uint32_t ring = 0; drain->pending_count != 0 && ring < kMaxRings; ++ring) {
-      if (!HasBatchRoom(*drain) || !SettleUnmap(drain, ring, EventKind::kNothing)) return false;
+// Whatever was being unmapped or reallocated, nobody may use it any more.
+bool FinishCalls(Drain* drain) {
+  const uint32_t rings = drain->header->rings_used.load(std::memory_order_acquire);
+  uint32_t ring = 0;
+  return Finish(drain, [drain, &ring, rings] {
+    for (; ring < rings && ring < kMaxRings; ++ring) {
+      if (!HasBatchRoom(*drain) || !SettleRing(drain, ring)) return false;
     }
     return true;
   });
@@ -297,6 +299,7 @@ void CommitBatch(Drain* drain) {
       StoreWord(&entry->tail, view.tail);
     }
     if ((view.flags & kRingLimbo) != 0) {
+      if (view.limbo_key != 0) MarkLimbo(drain, view.limbo_key, true);
       drain->undo.Push(&entry->limbo_address, 3);
       entry->limbo_ns = view.limbo_ns;
       entry->limbo_domain = view.limbo_domain;
@@ -438,7 +441,7 @@ DrainStatus DrainFinish(Drain* drain, EndKind kind) {
   if (drain->failure != 0) return DrainStatus::kFailed;
   drain->finishing = true;
   drain->stage_limit = kTargetChunkBytes;
-  const bool done = FinishRings(drain) && FinishUnmaps(drain) && FinishBlocks(drain) &&
+  const bool done = FinishRings(drain) && FinishCalls(drain) && FinishBlocks(drain) &&
                     FinishMappings(drain) && FinishCounters(drain) && FinishEnd(drain, kind) &&
                     WriteStaged(drain);
   if (!done) return DrainStatus::kFailed;

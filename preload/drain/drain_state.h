@@ -24,8 +24,8 @@ namespace ollamatrace {
 inline constexpr uint32_t kBatchEvents = 4096;
 // Undo words that a single event may need, those of two more rings included.
 inline constexpr uint32_t kEventUndoWords = 64;
-// ... and a ring at the end of the batch: its tail and its limbo.
-inline constexpr uint32_t kRingUndoWords = 6;
+// ... and a ring at the end of the batch: its tail, its limbo and the block in it.
+inline constexpr uint32_t kRingUndoWords = 8;
 
 // The young mappings are looked through one by one: fewer than the journal has room for.
 inline constexpr uint32_t kYoungMappings = 512;

@@ -305,14 +305,31 @@ TEST(DrainTest, AThreadThatEndsInReallocHasFreed) {
   EXPECT_EQ(replay.Pairs(), 1u);
 }
 
-TEST(DrainTest, AReallocThatIsOpenAtTheEndLeavesItsBlock) {
+TEST(DrainTest, ABlockWhoseReallocIsOpenAtTheEndCountsAsFreed) {
+  for (const Mode mode : {Mode::kFull, Mode::kSurvivors}) {
+    Process process(InMode(mode));
+    Producer thread(&process, 0, 1);
+    thread.Alloc(0x1000, 10, process.Stack());
+    thread.ReallocFree(0x1000);
+    Replay replay;
+    process.FinishAndRead(&replay);
+    EXPECT_THAT(replay.live, IsEmpty());
+  }
+}
+
+TEST(DrainTest, ABlockInLimboIsMarked) {
   Process process;
   Producer thread(&process, 0, 1);
   thread.Alloc(0x1000, 10, process.Stack());
   thread.ReallocFree(0x1000);
-  Replay replay;
-  process.FinishAndRead(&replay);
-  EXPECT_THAT(replay.live, SizeIs(1));
+  process.DrainAll();
+  const BlockEntry& block = *process.journal.block(1);
+  EXPECT_EQ(block.address, 0x1000u);
+  EXPECT_NE(block.packed & kBlockLimbo, 0u);
+  thread.ReallocFailed(0x1000);
+  process.DrainAll();
+  EXPECT_EQ(block.packed & kBlockLimbo, 0u);
+  EXPECT_EQ(EventSize(block.packed), 10u);
 }
 
 // ---- Mappings

@@ -103,6 +103,7 @@ bool FreeLimboOf(Drain* drain, uint64_t key) {
 bool SettleLimbo(Drain* drain, uint32_t ring, EventKind next) {
   if (drain->rings[ring].limbo_key == 0) return true;
   if (next != EventKind::kReallocFailed) return FreeLimbo(drain, ring);
+  MarkLimbo(drain, drain->rings[ring].limbo_key, false);
   LeaveLimbo(drain, ring);
   return true;
 }
@@ -190,6 +191,16 @@ bool ConsumeEvent(Drain* drain, uint32_t ring, uint32_t thread, const Event& eve
       return true;
   }
   return true;
+}
+
+void MarkLimbo(Drain* drain, uint64_t key, bool in_limbo) {
+  const uint32_t entry = drain->mode == Mode::kFull ? 0 : drain->pool.Find(key);
+  if (entry == 0) return;
+  BlockEntry* const block = drain->pool.block(entry);
+  const uint64_t packed = in_limbo ? block->packed | kBlockLimbo : block->packed & ~kBlockLimbo;
+  if (packed == block->packed) return;
+  drain->undo.Push(&block->packed, 1);
+  StoreWord(&block->packed, packed);
 }
 
 bool SettleRing(Drain* drain, uint32_t ring) {

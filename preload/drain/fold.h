@@ -20,6 +20,10 @@ bool ConsumeEvent(Drain* drain, uint32_t ring, uint32_t thread, const Event& eve
 // No event will follow in the ring: what it left open went through.
 bool SettleRing(Drain* drain, uint32_t ring);
 
+// Marks the block, if it is held, as one between kReallocFree and its outcome. At the end of a
+// batch: most outcomes come in the same.
+void MarkLimbo(Drain* drain, uint64_t key, bool in_limbo);
+
 // Writes the block to the trace; it is held no longer.
 bool WriteOutBlock(Drain* drain, uint32_t entry);
 
