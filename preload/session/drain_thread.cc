@@ -177,6 +177,7 @@ void ForgetDrainThread() {
   g_progress.store(0, std::memory_order_relaxed);
   g_waiting.store(0, std::memory_order_relaxed);
   g_begin_ns.store(0, std::memory_order_relaxed);
+  CloseSampler(&g_sampler);  // what was inherited tells the parent's figures
   g_sampler = SamplerContext{};
 }
 
