@@ -102,14 +102,18 @@ class Replay : public TraceVisitor {
   }
   void OnEnd(const EndRecord&) override { ++ends; }
 
-  uint64_t Pairs() const {
+  uint64_t Pairs(Domain domain) const {
     uint64_t pairs = 0;
-    for (const auto& entry : counters) pairs += entry.second.pairs;
+    for (const auto& [key, record] : counters) {
+      if (record.domain == domain) pairs += record.pairs;
+    }
     return pairs;
   }
-  uint64_t PairBytes() const {
+  uint64_t PairBytes(Domain domain) const {
     uint64_t bytes = 0;
-    for (const auto& entry : counters) bytes += entry.second.bytes;
+    for (const auto& [key, record] : counters) {
+      if (record.domain == domain) bytes += record.bytes;
+    }
     return bytes;
   }
 

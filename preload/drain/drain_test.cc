@@ -100,7 +100,7 @@ TEST(DrainTest, AnAllocOverALiveBlockReplacesIt) {
   process.FinishAndRead(&replay);
   EXPECT_EQ(replay.allocs_over_live, 0u);
   EXPECT_EQ((replay.live[{kHeap, 0x1000}].size), 30u);
-  EXPECT_EQ(replay.Pairs(), 1u);
+  EXPECT_EQ(replay.Pairs(Domain::kHeap), 1u);
 }
 
 TEST(DrainTest, BlocksOfTwoDomainsMayHaveOneAddress) {
@@ -258,7 +258,7 @@ TEST(DrainTest, ReallocHalvesAcrossBatches) {
     EXPECT_THAT(replay.live, SizeIs(2));
     EXPECT_EQ((replay.live[{kHeap, 0x1000}].size), 20u);
     EXPECT_EQ((replay.live[{kHeap, 0x4000}].size), 7u);
-    EXPECT_EQ(replay.allocs + replay.Pairs(), 5u);
+    EXPECT_EQ(replay.allocs + replay.Pairs(Domain::kHeap), 5u);
   }
 }
 
@@ -302,7 +302,7 @@ TEST(DrainTest, AThreadThatEndsInReallocHasFreed) {
   Replay replay;
   process.FinishAndRead(&replay);
   EXPECT_THAT(replay.live, IsEmpty());
-  EXPECT_EQ(replay.Pairs(), 1u);
+  EXPECT_EQ(replay.Pairs(Domain::kHeap), 1u);
 }
 
 TEST(DrainTest, ABlockWhoseReallocIsOpenAtTheEndCountsAsFreed) {
@@ -455,7 +455,7 @@ TEST(DrainTest, RandomMappings) {
     process.FinishAndRead(&replay);
     EXPECT_EQ(replay.pages, pages);
     if (mode == Mode::kSurvivors) {
-      EXPECT_GT(replay.Pairs(), 100u);
+      EXPECT_GT(replay.Pairs(Domain::kMapping), 100u);
     }
   }
 }
@@ -567,8 +567,8 @@ void RunRandom(Process* process, int steps, size_t most, bool fold_everything) {
   EXPECT_EQ(replay.allocs_over_live, 0u);
   ASSERT_EQ(replay.live.size(), live.size());
   for (const auto& [key, block] : replay.live) EXPECT_EQ(live[key.second], block.size);
-  EXPECT_EQ(replay.allocs + replay.Pairs(), allocs);
-  EXPECT_EQ(replay.alloc_bytes + replay.PairBytes(), bytes);
+  EXPECT_EQ(replay.allocs + replay.Pairs(Domain::kHeap), allocs);
+  EXPECT_EQ(replay.alloc_bytes + replay.PairBytes(Domain::kHeap), bytes);
   if (fold_everything) {
     EXPECT_EQ(replay.frees, 0u);
   }
@@ -634,7 +634,7 @@ TEST(DrainTest, OldBlocksLeaveThePool) {
   EXPECT_THAT(replay.pages, IsEmpty());
   EXPECT_EQ(replay.unknown_frees, 0u);
   EXPECT_EQ(replay.frees, 1u);
-  EXPECT_EQ(replay.Pairs(), 1u);
+  EXPECT_EQ(replay.Pairs(Domain::kHeap), 1u);
 }
 
 TEST(DrainTest, PausesWhenAReaderAsks) {
