@@ -57,6 +57,7 @@ class DamagedFilesTest : public testing::TestWithParam<const char*> {
       std::ofstream file(path_, std::ios::binary | std::ios::trunc);
       file.write(reinterpret_cast<const char*>(bytes.data()),
                  static_cast<std::streamsize>(bytes.size()));
+      ASSERT_TRUE(file.flush()) << "cannot write " << path_;
     }
     Symbolizer symbolizer({.debug_directories = {}});
     for (const std::string& build_id : {std::string(), build_id_}) {

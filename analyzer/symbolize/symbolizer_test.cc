@@ -7,6 +7,7 @@
 #include <link.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstdlib>
@@ -39,12 +40,17 @@ constexpr char kInner[] = "fixture::(anonymous namespace)::Pool::Inner<long int>
 constexpr char kMiddle[] = "fixture::(anonymous namespace)::Middle";
 constexpr char kOuter[] = "fixture::Outer(void (*)())";
 
-// Return addresses, from the callback's caller on, filled by Record.
-std::array<void*, 8> recorded;
+// Return addresses of Record's caller and of that one's caller.
+void* recorded[2];
 
 __attribute__((noinline)) void Record() {
-  // [0] is this function itself.
-  if (backtrace(recorded.data(), static_cast<int>(recorded.size())) < 3) abort();
+  std::array<void*, 8> stack{};
+  const int depth = backtrace(stack.data(), static_cast<int>(stack.size()));
+  // Before it stand this function and, in some builds, an interceptor's.
+  const auto it = std::find(stack.begin(), stack.begin() + depth, __builtin_return_address(0));
+  if (stack.begin() + depth - it < 2) abort();
+  recorded[0] = it[0];
+  recorded[1] = it[1];
 }
 
 std::string ModulePath(const std::string& form) {
@@ -69,8 +75,8 @@ struct Fixture {
     const link_map* map = nullptr;
     dlinfo(module, RTLD_DI_LINKMAP, &map);
     reinterpret_cast<void (*)(void (*)())>(dlsym(module, "fixture_run"))(&Record);
-    in_inner = reinterpret_cast<uint64_t>(recorded[1]) - map->l_addr;
-    in_run = reinterpret_cast<uint64_t>(recorded[2]) - map->l_addr;
+    in_inner = reinterpret_cast<uint64_t>(recorded[0]) - map->l_addr;
+    in_run = reinterpret_cast<uint64_t>(recorded[1]) - map->l_addr;
     const auto* lines = static_cast<const int*>(dlsym(module, "fixture_lines"));
     if (lines == nullptr) abort();
     inner_line = static_cast<uint32_t>(lines[0]);
