@@ -169,8 +169,8 @@ static_assert(sizeof(RingEntry) == 128);
 
 // A live block that the drain holds. Free when address is 0.
 struct BlockEntry {
-  uint64_t address;
-  uint64_t packed;  // size:48, AllocFunction:4, flags:4, Domain:8
+  uint64_t address;  // xor Domain << 56: blocks of two domains may have one address
+  uint64_t packed;   // size:48, AllocFunction:4, flags:4, Domain:8
   uint64_t time_ns;
   uint32_t stack;
   uint32_t thread;

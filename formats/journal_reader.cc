@@ -89,7 +89,7 @@ class Delivery {
             static_cast<Domain>(EventAttributes(block.packed)),
             static_cast<AllocFunction>(block.packed >> 48 & 15),
             StackId{block.stack},
-            block.address,
+            block.address ^ uint64_t{EventAttributes(block.packed)} << 56,
             EventSize(block.packed)};
   }
 

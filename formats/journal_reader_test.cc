@@ -130,7 +130,8 @@ TEST(JournalReader, DeliversEverythingOnceAndInOrder) {
   memcpy(journal.staging() + staged.size(), staged.data(), staged.size());  // not committed
   journal.header().staged_bytes = static_cast<uint32_t>(staged.size());
   journal.block(3) = {0x60, PackEvent({}, {}, 0, 100) | uint64_t{2} << 48, 6, 4, 1};
-  journal.block(4) = {0x70, PackEvent({}, {}, 8, 200) | uint64_t{7} << 48, 7, 4, 1};
+  journal.block(4) = {0x70 | uint64_t{8} << 56, PackEvent({}, {}, 8, 200) | uint64_t{7} << 48, 7, 4,
+                      1};
   journal.header().pool_used = 5;
   journal.block(5) = {0x80, 0, 7, 4, 1};  // beyond pool_used
   journal.mapping(9) = {4096, 0x9000, 8, 4, 1, static_cast<uint32_t>(AllocFunction::kMmap),
