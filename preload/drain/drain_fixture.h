@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -152,6 +153,9 @@ class Process {
     EXPECT_EQ(CreateJournal(&journal, journal_path.c_str()), 0);
     EXPECT_EQ(CreateOwnFile(&trace, trace_path.c_str()), 0);
     JournalHeader* const header = journal.header();
+    memcpy(header->magic, kJournalMagic, sizeof header->magic);
+    header->version = kJournalVersion;
+    header->mode = static_cast<uint32_t>(options.mode);
     header->pool_capacity = options.pool_capacity;
     header->next_node.store(1);
     HeaderRecord record;
