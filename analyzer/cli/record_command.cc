@@ -1,0 +1,162 @@
+#include <limits.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "analyzer/cli/arguments.h"
+#include "analyzer/cli/commands.h"
+#include "analyzer/cli/target_program.h"
+#include "analyzer/cli/terminal.h"
+
+namespace ollamatrace {
+namespace {
+
+// As shells have them.
+constexpr int kExitCannotRun = 126;
+constexpr int kExitNotFound = 127;
+
+constexpr char kHelp[] =
+    "Usage: ollama-leakview record [OPTION...] [--] CMD [ARG...]\n"
+    "\n"
+    "Runs CMD with libollamatrace.so preloaded: in place of this program, so that signals, "
+    "standard streams and the\n"
+    "exit code are CMD's own. Exit code 126: CMD cannot be run or cannot be traced; 127: there is "
+    "no CMD.\n"
+    "The library is OLLAMATRACE_LIB, else ../lib/libollamatrace.so or libollamatrace.so beside "
+    "this program.\n"
+    "\n"
+    "Example: ollama-leakview record -o /tmp/trace -- ollama serve\n";
+
+struct RecordArguments {
+  bool help = false;
+  std::string folder;
+  std::string mode;
+  std::vector<std::string> command;
+};
+
+std::vector<Option> RecordOptions(RecordArguments& arguments) {
+  return {
+      {"-o, --output", "DIR", "the session's folder (default: ./ollamatrace.CMD.PID)",
+       [&](absl::string_view value) {
+         if (value.empty()) return absl::InvalidArgumentError("empty");
+         arguments.folder = std::string(value);
+         return absl::OkStatus();
+       }},
+      {"--mode", "MODE",
+       "survivors: what dies young becomes counters; full: every event (default: survivors)",
+       [&](absl::string_view value) {
+         if (value != "survivors" && value != "full") {
+           return absl::InvalidArgumentError("not known; give survivors or full");
+         }
+         arguments.mode = std::string(value);
+         return absl::OkStatus();
+       }},
+      {"-h, --help", "", "this text",
+       [&](absl::string_view) {
+         arguments.help = true;
+         return absl::OkStatus();
+       }},
+  };
+}
+
+std::string Absolute(const std::string& path) {
+  if (absl::StartsWith(path, "/")) return path;
+  char folder[PATH_MAX];
+  return getcwd(folder, sizeof(folder)) == nullptr ? path : absl::StrCat(folder, "/", path);
+}
+
+absl::StatusOr<std::string> FindLibrary() {
+  std::vector<std::string> candidates;
+  if (const char* chosen = getenv("OLLAMATRACE_LIB"); chosen != nullptr && *chosen != '\0') {
+    candidates.push_back(Absolute(chosen));
+  } else {
+    char self[PATH_MAX];
+    const ssize_t size = readlink("/proc/self/exe", self, sizeof(self));
+    const absl::string_view path(self, size < 0 ? 0 : static_cast<size_t>(size));
+    const absl::string_view folder = path.substr(0, path.rfind('/'));
+    candidates.push_back(absl::StrCat(folder, "/../lib/libollamatrace.so"));
+    candidates.push_back(absl::StrCat(folder, "/libollamatrace.so"));
+  }
+  for (const std::string& candidate : candidates) {
+    char real[PATH_MAX];
+    if (access(candidate.c_str(), R_OK) != 0 || realpath(candidate.c_str(), real) == nullptr)
+      continue;
+    // ld.so(8): the list is separated by spaces or colons, and there is no way to quote them.
+    if (strpbrk(real, " :") != nullptr) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(real,
+                       ": LD_PRELOAD takes no path with a space or a colon; copy the library "
+                       "elsewhere and set OLLAMATRACE_LIB"));
+    }
+    return std::string(real);
+  }
+  return absl::NotFoundError(absl::StrCat(
+      candidates.front(), ": no such library; set OLLAMATRACE_LIB to libollamatrace.so"));
+}
+
+}  // namespace
+
+int RecordCommand(const std::vector<std::string>& words) {
+  RecordArguments arguments;
+  absl::Status status = ParseArguments(words, RecordOptions(arguments), /*stop_at_positional=*/true,
+                                       arguments.command);
+  if (status.ok() && !arguments.help && arguments.command.empty()) {
+    status =
+        absl::InvalidArgumentError("no command given; ollama-leakview record -- CMD (see --help)");
+  }
+  if (!status.ok()) {
+    PrintError(status.message());
+    return kExitUsage;
+  }
+  if (arguments.help) {
+    StandardOutput output;
+    output.Write(absl::StrCat(kHelp, "\nOptions:\n", DescribeOptions(RecordOptions(arguments))));
+    return output.Finish().ok() ? kExitFine : kExitUnreadable;
+  }
+
+  const char* path = getenv("PATH");
+  const absl::StatusOr<std::string> program = FindProgram(
+      arguments.command.front(), path == nullptr ? "/usr/local/bin:/usr/bin:/bin" : path);
+  if (!program.ok()) {
+    PrintError(program.status().message());
+    return absl::IsNotFound(program.status()) ? kExitNotFound : kExitCannotRun;
+  }
+  const absl::StatusOr<std::string> library = FindLibrary();
+  status = library.ok() ? CheckPreloadable(*program) : library.status();
+  if (!status.ok()) {
+    PrintError(status.message());
+    return kExitCannotRun;
+  }
+
+  if (arguments.folder.empty()) {
+    const std::string& name = *program;
+    arguments.folder =
+        absl::StrCat("ollamatrace.", name.substr(name.rfind('/') + 1), ".", getpid());
+  }
+  const std::string folder = Absolute(arguments.folder);
+  std::string preload = *library;
+  if (const char* others = getenv("LD_PRELOAD"); others != nullptr && *others != '\0') {
+    absl::StrAppend(&preload, ":", others);
+  }
+  setenv("LD_PRELOAD", preload.c_str(), 1);
+  setenv("OLLAMATRACE_DIR", folder.c_str(), 1);
+  if (!arguments.mode.empty()) setenv("OLLAMATRACE_MODE", arguments.mode.c_str(), 1);
+  if (isatty(STDERR_FILENO) == 1) {
+    PrintError(absl::StrCat("recording to ", folder, "; then: ollama-leakview ", folder));
+  }
+
+  std::vector<char*> argv;
+  for (std::string& word : arguments.command) argv.push_back(word.data());
+  argv.push_back(nullptr);
+  execv(program->c_str(), argv.data());
+  PrintError(absl::StrCat(*program, ": ", strerror(errno)));
+  return kExitCannotRun;
+}
+
+}  // namespace ollamatrace

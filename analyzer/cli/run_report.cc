@@ -1,0 +1,76 @@
+#include "analyzer/cli/run_report.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "analyzer/cli/load_history.h"
+#include "analyzer/cli/report_arguments.h"
+#include "analyzer/cli/terminal.h"
+
+namespace ollamatrace {
+namespace {
+
+int Print(StandardOutput& output, int exit_code) {
+  if (const absl::Status status = output.Finish(); !status.ok()) {
+    PrintError(status.message());
+    return kExitUnreadable;
+  }
+  return exit_code;
+}
+
+absl::StatusOr<LoadedSession> Load(const ReportArguments& arguments, Progress& progress) {
+  LoadOptions options;
+  options.since = arguments.since;
+  options.until = arguments.until;
+  options.by_thread = arguments.query.group_by == GroupBy::kThread;
+  options.progress = [&](absl::string_view what, uint64_t done, uint64_t in_all) {
+    progress.Show(what, done, in_all);
+  };
+  return LoadHistory(arguments.paths, options);
+}
+
+}  // namespace
+
+int RunReport(const std::vector<std::string>& words, absl::string_view help, GroupOrder order,
+              TextRenderer render) {
+  ReportArguments arguments;
+  if (const absl::Status status = ParseReportArguments(words, arguments); !status.ok()) {
+    PrintError(status.message());
+    return kExitUsage;
+  }
+  StandardOutput output;
+  if (arguments.help) {
+    ReportArguments defaults;
+    output.Write(absl::StrCat(help, "\nOptions:\n", DescribeOptions(ReportOptions(defaults))));
+    return Print(output, kExitFine);
+  }
+  arguments.query.order = order;
+
+  absl::StatusOr<LoadedSession> loaded;
+  Report report;
+  {
+    Progress progress;
+    loaded = Load(arguments, progress);
+    if (loaded.ok() && !loaded->history.processes.empty()) {
+      SymbolizerSource symbols(arguments.symbols);
+      report = BuildReport(
+          loaded->history, arguments.query, symbols,
+          [&](uint64_t done, uint64_t in_all) { progress.Show("naming stacks", done, in_all); });
+    }
+  }
+  if (!loaded.ok()) {
+    PrintError(loaded.status().message());
+    return kExitUsage;
+  }
+  for (const absl::Status& error : loaded->errors) PrintError(error.message());
+  if (loaded->history.processes.empty()) return kExitUnreadable;
+  const OutputSink sink = [&](absl::string_view text) { output.Write(text); };
+  if (arguments.format == Format::kJson) {
+    RenderJson(report, sink);
+  } else {
+    render(report, arguments.text, sink);
+  }
+  return Print(output, loaded->errors.empty() ? kExitFine : kExitUnreadable);
+}
+
+}  // namespace ollamatrace

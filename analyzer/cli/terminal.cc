@@ -1,0 +1,76 @@
+#include "analyzer/cli/terminal.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+namespace ollamatrace {
+namespace {
+
+// False when it could not be written; errno says why.
+bool WriteAll(int fd, absl::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = write(fd, text.data(), text.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return false;
+    }
+    text.remove_prefix(static_cast<size_t>(written));
+  }
+  return true;
+}
+
+}  // namespace
+
+StandardOutput::StandardOutput() { std::signal(SIGPIPE, SIG_IGN); }
+
+void StandardOutput::Flush() {
+  if (error_ == 0 && !WriteAll(STDOUT_FILENO, buffer_)) error_ = errno;
+  buffer_.clear();
+}
+
+void StandardOutput::Write(absl::string_view text) {
+  absl::StrAppend(&buffer_, text);
+  if (buffer_.size() >= size_t{1} << 16) Flush();
+}
+
+absl::Status StandardOutput::Finish() {
+  Flush();
+  if (error_ == 0 || error_ == EPIPE) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat("standard output: ", strerror(error_)));
+}
+
+void PrintError(absl::string_view message) {
+  std::string line = absl::StrCat("ollama-leakview: ", message);
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20) c = ' ';
+  }
+  line.push_back('\n');
+  (void)WriteAll(STDERR_FILENO, line);
+}
+
+Progress::Progress()
+    : terminal_(isatty(STDERR_FILENO) == 1), next_(Clock::now() + std::chrono::milliseconds(700)) {}
+
+Progress::~Progress() {
+  if (shown_) (void)WriteAll(STDERR_FILENO, "\r\x1b[K");
+}
+
+void Progress::Show(absl::string_view what, uint64_t done, uint64_t in_all) {
+  if (!terminal_) return;
+  const Clock::time_point now = Clock::now();
+  if (now < next_) return;
+  next_ = now + std::chrono::milliseconds(200);
+  shown_ = true;
+  const double share =
+      in_all == 0 ? 0 : 100.0 * static_cast<double>(done) / static_cast<double>(in_all);
+  (void)WriteAll(STDERR_FILENO, absl::StrFormat("\r\x1b[K%s %.0f %%", what.substr(0, 60), share));
+}
+
+}  // namespace ollamatrace

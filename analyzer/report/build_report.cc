@@ -1,0 +1,539 @@
+#include "analyzer/report/build_report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <tuple>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "analyzer/report/frame_table.h"
+#include "analyzer/report/function_name.h"
+#include "analyzer/report/units.h"
+
+namespace ollamatrace {
+namespace {
+
+constexpr uint64_t kMinRateNs = 60'000'000'000;  // no rate by the hour from less than a minute
+
+absl::string_view BaseName(absl::string_view path) {
+  const size_t slash = path.rfind('/');
+  return slash == absl::string_view::npos ? path : path.substr(slash + 1);
+}
+
+const char* EndName(ProcessEnd end) {
+  switch (end) {
+    case ProcessEnd::kRunning:
+      return "running";
+    case ProcessEnd::kExited:
+      return "exited";
+    case ProcessEnd::kKilled:
+      return "killed";
+    case ProcessEnd::kExec:
+      return "exec";
+    case ProcessEnd::kStopped:
+      return "stopped";
+  }
+  return "killed";
+}
+
+const char* LossName(LossKind kind) {
+  switch (kind) {
+    case LossKind::kSignalInHook:
+      return "signal-in-hook";
+    case LossKind::kNoThreadState:
+      return "no-thread-state";
+    case LossKind::kUnfinished:
+      return "unfinished";
+    case LossKind::kStackTableFull:
+      return "stack-table-full";
+    case LossKind::kDiskFull:
+      return "disk-full";
+    case LossKind::kOther:
+      break;
+  }
+  return "other";
+}
+
+const char* ModeName(Mode mode) {
+  switch (mode) {
+    case Mode::kSurvivors:
+      return "survivors";
+    case Mode::kFull:
+      return "full";
+    case Mode::kSample:
+      return "sample";
+  }
+  return "unknown";
+}
+
+std::string MappingName(Domain domain, MappingClass mapping) {
+  if (domain != Domain::kMapping) return "";
+  switch (mapping) {
+    case MappingClass::kAnonymous:
+      return "anonymous";
+    case MappingClass::kFile:
+      return "file";
+    case MappingClass::kReserved:
+      return "reserved";
+  }
+  return "";
+}
+
+template <typename Matches>
+bool Passes(const std::vector<std::string>& filter, const Matches& matches) {
+  return filter.empty() || std::any_of(filter.begin(), filter.end(), matches);
+}
+
+// What the blocks of one group add up to, over stacks (and processes).
+struct Sum {
+  std::vector<size_t> processes;  // ascending, each once
+  Domain domain = Domain::kHeap;
+  MappingClass mapping = MappingClass::kAnonymous;
+  std::string thread;
+  std::vector<uint32_t> frames;
+  StackStats stats;
+};
+
+class Builder {
+ public:
+  Builder(const SessionHistory& session, const ReportQuery& query, SymbolSource& symbols,
+          const ReportProgress& progress)
+      : session_(session), query_(query), progress_(progress), frames_(symbols) {}
+
+  Report Build() {
+    report_.title = query_.order == GroupOrder::kGrowth ? "leaks" : "report";
+    report_.start_wall_ns = session_.wall_ns;
+    report_.requests = session_.requests;
+    if (session_.since_ns != 0) report_.since = Seconds(session_.since_ns);
+    if (session_.until_ns != kNever) report_.until = Seconds(session_.until_ns);
+    static constexpr const char* kGroupBy[] = {"stack", "function", "module", "thread"};
+    report_.group_by = kGroupBy[static_cast<int>(query_.group_by)];
+    AddProcesses();
+    AddGroups();
+    AddCoverage();
+    report_.frames = frames_.Take();
+    return std::move(report_);
+  }
+
+ private:
+  double Seconds(uint64_t time_ns) const {
+    return time_ns >= session_.start_ns ? static_cast<double>(time_ns - session_.start_ns) / 1e9
+                                        : -static_cast<double>(session_.start_ns - time_ns) / 1e9;
+  }
+
+  const ProcessHistory& History(size_t process) const { return *order_[process]; }
+
+  void AddProcesses() {
+    for (const ProcessHistory& history : session_.processes) {
+      // What began after the window is no part of it.
+      if (history.start_ns > session_.until_ns) continue;
+      const std::string pid = absl::StrCat(history.pid);
+      const absl::string_view name = BaseName(history.exe);
+      if (!Passes(query_.processes,
+                  [&](const std::string& wanted) { return wanted == pid || wanted == name; })) {
+        continue;
+      }
+      order_.push_back(&history);
+    }
+    std::stable_sort(
+        order_.begin(), order_.end(), [](const ProcessHistory* a, const ProcessHistory* b) {
+          return std::tie(a->start_ns, a->pid, a->path) < std::tie(b->start_ns, b->pid, b->path);
+        });
+    for (size_t i = 0; i < order_.size(); ++i) {
+      report_.processes.push_back(MakeProcess(i));
+      report_.duration = std::max(report_.duration, report_.processes.back().last);
+    }
+  }
+
+  ReportProcess MakeProcess(size_t index) const {
+    const ProcessHistory& history = History(index);
+    ReportProcess process;
+    process.trace = history.path;
+    process.pid = history.pid;
+    process.ppid = history.ppid;
+    process.parent = ParentOf(index);
+    process.exe = history.exe;
+    process.name = history.exe.empty() ? "?" : std::string(BaseName(history.exe));
+    process.argv = history.argv;
+    process.mode = ModeName(history.mode);
+    process.start = Seconds(history.start_ns);
+    process.last = Seconds(std::max(history.start_ns, history.end_ns));
+    process.end = EndName(history.end);
+    process.requests = history.requests;
+    for (const auto& [kind, events] : history.losses) {
+      if (kind != LossKind::kStackTableFull) process.lost_events += events;
+    }
+    process.host.domain = DomainName(Domain::kHeap);
+    for (const auto& [key, total] : history.totals) {
+      const ReportDomain domain = {DomainName(key.first),
+                                   MappingName(key.first, key.second),
+                                   total.live_bytes,
+                                   total.live_blocks,
+                                   total.peak_bytes,
+                                   total.allocations,
+                                   total.frees};
+      if (key.first == Domain::kHeap) process.host = domain;
+      if (IsGpu(key.first)) process.gpu.push_back(domain);
+      process.domains.push_back(domain);
+    }
+    process.memory.mapped =
+        history.Total(Domain::kMapping).live_bytes + history.Total(Domain::kBreak).live_bytes;
+    if (!history.timeline.empty()) {
+      const SampleRecord& sample = history.timeline.back().sample;
+      const auto known = [](uint64_t gauge) {
+        return gauge == kUnknownGauge ? std::nullopt : std::optional<uint64_t>(gauge);
+      };
+      process.memory.rss_anon = known(sample.rss_anon);
+      process.memory.rss_file = known(sample.rss_file);
+      process.memory.rss_shmem = known(sample.rss_shmem);
+      process.memory.swap = known(sample.swap);
+      process.memory.retained = known(sample.retained);
+      process.memory.open_files = known(sample.open_files);
+      process.memory.sockets = known(sample.sockets);
+      process.memory.threads = known(sample.threads);
+    }
+    return process;
+  }
+
+  // The trace of the parent that was alive when this process began; for a process that went on in
+  // another program, the program before.
+  std::optional<size_t> ParentOf(size_t index) const {
+    const ProcessHistory& child = History(index);
+    std::optional<size_t> parent;
+    for (size_t i = 0; i < index; ++i) {
+      const ProcessHistory& candidate = History(i);
+      if (candidate.pid == child.ppid && candidate.pid != child.pid) parent = i;
+    }
+    return parent;
+  }
+
+  // The frames by which a stack is grouped.
+  std::vector<uint32_t> GroupFrames(std::vector<uint32_t> stack) {
+    if (query_.group_by == GroupBy::kStack || stack.empty()) return stack;
+    if (query_.group_by == GroupBy::kThread) return {};
+    ReportFrame frame = frames_.At(stack[BlamedFrame(stack)]);
+    if (query_.group_by == GroupBy::kModule) {
+      frame = ReportFrame{.module = frame.module, .build_id = frame.build_id};
+    } else if (!frame.function.empty()) {
+      frame.line = 0;
+      frame.offset = 0;
+      frame.inlined = false;
+    }
+    return {frames_.Intern(std::move(frame))};
+  }
+
+  size_t BlamedFrame(const std::vector<uint32_t>& stack) const {
+    for (size_t i = 0; i < stack.size(); ++i) {
+      const ReportFrame& frame = frames_.At(stack[i]);
+      if (!IsPlumbing(frame.function, frame.module)) return i;
+    }
+    return 0;
+  }
+
+  bool StackPasses(const std::vector<uint32_t>& stack) const {
+    const auto any_frame = [&](const auto& matches) {
+      return std::any_of(stack.begin(), stack.end(),
+                         [&](uint32_t frame) { return matches(frames_.At(frame)); });
+    };
+    return Passes(query_.modules,
+                  [&](const std::string& wanted) {
+                    return any_frame([&](const ReportFrame& frame) {
+                      return absl::StrContains(BaseName(frame.module), wanted);
+                    });
+                  }) &&
+           Passes(query_.functions, [&](const std::string& wanted) {
+             return any_frame([&](const ReportFrame& frame) {
+               return absl::StrContains(frame.function, wanted);
+             });
+           });
+  }
+
+  std::string ThreadName(const ProcessHistory& history, ThreadId thread) const {
+    if (query_.group_by != GroupBy::kThread) return "";
+    const auto it = history.thread_names.find(static_cast<uint32_t>(thread));
+    if (it != history.thread_names.end() && !it->second.empty()) return it->second;
+    return thread == ThreadId{} ? "unknown thread"
+                                : absl::StrCat("thread ", static_cast<uint32_t>(thread));
+  }
+
+  void AddGroups() {
+    // Program (or process), domain, mapping, thread, frames.
+    using Key = std::tuple<std::string, Domain, MappingClass, std::string, std::vector<uint32_t>>;
+    absl::flat_hash_map<Key, Sum> sums;
+    uint64_t in_all = 0, done = 0;
+    for (const ProcessHistory* history : order_) in_all += history->stacks.size();
+    for (size_t i = 0; i < order_.size(); ++i) {
+      const ProcessHistory& history = History(i);
+      // In a fixed order: names are given to the first of what looks the same.
+      std::vector<std::pair<StackKey, const StackStats*>> stacks;
+      for (const auto& [key, stats] : history.stacks) {
+        if (stats.live_blocks > 0) stacks.emplace_back(key, &stats);
+      }
+      std::sort(stacks.begin(), stacks.end(), [](const auto& a, const auto& b) {
+        const StackKey &x = a.first, &y = b.first;
+        return std::tie(x.stack, x.thread, x.domain, x.mapping) <
+               std::tie(y.stack, y.thread, y.domain, y.mapping);
+      });
+      done += history.stacks.size() - stacks.size();
+      for (const auto& [key, stats] : stacks) {
+        if (progress_ && ++done % 256 == 0) progress_(done, in_all);
+        if (!Passes(query_.domains,
+                    [&](const std::string& wanted) { return wanted == DomainName(key.domain); })) {
+          continue;
+        }
+        std::vector<uint32_t> stack = frames_.Expand(i, history, key.stack);
+        if (!StackPasses(stack)) continue;
+        stack = GroupFrames(std::move(stack));
+        const std::string thread = ThreadName(history, key.thread);
+        Key group{query_.merge_processes ? history.exe : absl::StrCat(i), key.domain, key.mapping,
+                  thread, stack};
+        const auto [it, added] = sums.try_emplace(std::move(group));
+        Sum& sum = it->second;
+        if (added) {
+          sum.domain = key.domain;
+          sum.mapping = key.mapping;
+          sum.thread = thread;
+          sum.frames = std::move(stack);
+        }
+        if (sum.processes.empty() || sum.processes.back() != i) sum.processes.push_back(i);
+        AddStats(*stats, sum.stats);
+      }
+    }
+    std::vector<ReportGroup> groups;
+    uint64_t live_bytes = 0;
+    for (auto& [key, sum] : sums) {
+      if (sum.stats.live_bytes < query_.min_bytes) continue;
+      groups.push_back(MakeGroup(sum));
+      if (CountsAsMemory(groups.back().mapping)) live_bytes += sum.stats.live_bytes;
+    }
+    sums.clear();
+    if (query_.order == GroupOrder::kGrowth) {
+      std::erase_if(groups, [&](const ReportGroup& group) { return !MayBeLeak(group); });
+      live_bytes = 0;
+      for (const ReportGroup& group : groups) live_bytes += group.live_bytes;
+    }
+    std::sort(groups.begin(), groups.end(),
+              [&](const ReportGroup& a, const ReportGroup& b) { return Before(a, b); });
+    report_.groups_in_all = groups.size();
+    report_.live_bytes_in_all = live_bytes;
+    if (query_.top != 0 && groups.size() > query_.top) groups.resize(query_.top);
+    for (size_t i = 0; i < groups.size(); ++i) {
+      groups[i].rank = i + 1;
+      if (CountsAsMemory(groups[i].mapping) && live_bytes > 0) {
+        groups[i].share =
+            static_cast<double>(groups[i].live_bytes) / static_cast<double>(live_bytes);
+      }
+    }
+    report_.groups = std::move(groups);
+  }
+
+  static void AddStats(const StackStats& from, StackStats& to) {
+    to.live_bytes += from.live_bytes;
+    to.live_blocks += from.live_blocks;
+    to.allocations += from.allocations;
+    to.frees += from.frees;
+    to.bytes += from.bytes;
+    to.peak_bytes += from.peak_bytes;
+    to.first_ns = std::min(to.first_ns, from.first_ns);
+    to.last_ns = std::max(to.last_ns, from.last_ns);
+    to.growth_bytes += from.growth_bytes;
+    to.request_growth_bytes += from.request_growth_bytes;
+    to.smallest = std::min(to.smallest, from.smallest);
+    to.largest = std::max(to.largest, from.largest);
+    to.oldest_ns = std::min(to.oldest_ns, from.oldest_ns);
+    to.newest_ns = std::max(to.newest_ns, from.newest_ns);
+  }
+
+  ReportGroup MakeGroup(Sum& sum) const {
+    const StackStats& stats = sum.stats;
+    ReportGroup group;
+    group.processes = sum.processes;
+    group.domain = DomainName(sum.domain);
+    group.mapping = MappingName(sum.domain, sum.mapping);
+    group.thread = sum.thread;
+    group.live_bytes = stats.live_bytes;
+    group.live_blocks = stats.live_blocks;
+    group.smallest_block = stats.smallest == kNever ? 0 : stats.smallest;
+    group.largest_block = stats.largest;
+    group.allocations = stats.allocations;
+    group.frees = stats.frees;
+    group.peak_bytes = std::max(stats.peak_bytes, stats.live_bytes);
+    group.growth_bytes = stats.growth_bytes;
+    group.first_seen = Seconds(stats.first_ns);
+    group.last_seen = Seconds(stats.last_ns);
+    group.frames = std::move(sum.frames);
+    group.blamed_frame = BlamedFrame(group.frames);
+    AddRates(stats, group);
+    const bool killed = std::all_of(group.processes.begin(), group.processes.end(), [&](size_t i) {
+      return History(i).end == ProcessEnd::kKilled;
+    });
+    group.verdict = killed ? "live-at-kill" : "live";
+    AddEvidence(stats, group);
+    return group;
+  }
+
+  void AddRates(const StackStats& stats, ReportGroup& group) const {
+    uint64_t requests = 0, between = 0, life_ns = 0, grown_ns = 0;
+    for (const size_t i : group.processes) {
+      const ProcessHistory& history = History(i);
+      requests += history.requests;
+      if (history.requests > 1) between += history.requests - 1;
+      const uint64_t from = std::max(history.start_ns, session_.since_ns);
+      const uint64_t to = std::min(history.end_ns, session_.until_ns);
+      if (to > from) life_ns += to - from;
+      if (to > history.warm_ns) grown_ns += to - history.warm_ns;
+    }
+    // What grew between the first and the last mark, by the requests in between.
+    if (between > 0) {
+      group.bytes_per_request =
+          static_cast<double>(stats.request_growth_bytes) / static_cast<double>(between);
+    }
+    if (life_ns >= kMinRateNs && grown_ns > 0) {
+      group.bytes_per_hour =
+          static_cast<double>(stats.growth_bytes) * 3600e9 / static_cast<double>(grown_ns);
+    }
+  }
+
+  void AddEvidence(const StackStats& stats, ReportGroup& group) const {
+    std::string sizes = FormatBytes(static_cast<double>(group.smallest_block));
+    if (group.smallest_block != group.largest_block) {
+      sizes =
+          absl::StrCat("of ", sizes, " to ", FormatBytes(static_cast<double>(group.largest_block)));
+    } else if (group.live_blocks > 1) {
+      sizes += " each";
+    }
+    group.evidence.push_back(
+        absl::StrCat(FormatCount(group.live_blocks), group.live_blocks == 1 ? " block" : " blocks",
+                     " live, ", sizes, ", allocated from ", FormatSeconds(Seconds(stats.oldest_ns)),
+                     " to ", FormatSeconds(Seconds(stats.newest_ns))));
+    group.evidence.push_back(absl::StrCat(FormatCount(group.allocations), " allocated, ",
+                                          group.frees == 0 ? "none" : FormatCount(group.frees),
+                                          " freed, the last allocation at ",
+                                          FormatSeconds(group.last_seen)));
+    group.evidence.push_back(
+        group.growth_bytes == 0
+            ? std::string("did not grow after the warm-up")
+            : absl::StrCat(group.growth_bytes > 0 ? "grew by " : "shrank by ",
+                           FormatBytes(std::abs(static_cast<double>(group.growth_bytes))),
+                           " after the warm-up"));
+  }
+
+  bool MayBeLeak(const ReportGroup& group) const {
+    if (!CountsAsMemory(group.mapping)) return false;
+    if (group.growth_bytes > 0) return true;
+    return std::any_of(group.processes.begin(), group.processes.end(),
+                       [&](size_t i) { return History(i).end == ProcessEnd::kExited; });
+  }
+
+  // Growth counts in the share of blocks that stayed: a busy cache grows and forgets.
+  static double Score(const ReportGroup& group) {
+    if (group.growth_bytes <= 0) return 0;
+    return static_cast<double>(group.growth_bytes) * static_cast<double>(group.live_blocks) /
+           static_cast<double>(std::max<uint64_t>(group.allocations, 1));
+  }
+
+  bool Before(const ReportGroup& a, const ReportGroup& b) const {
+    if (query_.order == GroupOrder::kGrowth) {
+      const double x = Score(a), y = Score(b);
+      if (x != y) return x > y;
+    }
+    const bool a_apart = !CountsAsMemory(a.mapping), b_apart = !CountsAsMemory(b.mapping);
+    return std::tie(a_apart, b.live_bytes, b.live_blocks, a.processes, a.domain, a.mapping,
+                    a.thread, a.frames) < std::tie(b_apart, a.live_bytes, a.live_blocks,
+                                                   b.processes, b.domain, b.mapping, b.thread,
+                                                   b.frames);
+  }
+
+  void AddCoverage() {
+    ReportCoverage& coverage = report_.coverage;
+    std::vector<std::pair<std::string, std::vector<size_t>>>
+        notes;  // each text once, with its processes
+    std::map<std::string, size_t> known;
+    const auto note = [&](size_t process, std::string text) {
+      const auto [it, added] = known.try_emplace(text, notes.size());
+      if (added) notes.push_back({std::move(text), {}});
+      notes[it->second].second.push_back(process);
+    };
+    for (size_t i = 0; i < order_.size(); ++i) {
+      const ProcessHistory& history = History(i);
+      const ReadSummary& summary = history.summary;
+      coverage.damaged_chunks += summary.damaged_chunks;
+      coverage.dropped_bytes += summary.dropped_bytes;
+      coverage.truncated_traces += summary.truncated ? 1 : 0;
+      coverage.unknown_records += summary.unknown_records;
+      coverage.unmatched_frees += history.unmatched_frees;
+      coverage.allocations_over_live += history.allocs_over_live;
+      coverage.lost_events += report_.processes[i].lost_events;
+      for (const auto& [kind, events] : history.losses) {
+        if (events == 0) continue;
+        coverage.losses.push_back({i, LossName(kind), events});
+        note(i,
+             kind == LossKind::kStackTableFull
+                 ? absl::StrCat(FormatCount(events),
+                                " stacks were cut short: the table of stacks is full")
+                 : absl::StrCat(FormatCount(events), " events were lost (", LossName(kind), ")"));
+      }
+      if (!history.has_header)
+        note(i, "the beginning of the trace is missing: its process is unknown");
+      if (history.end == ProcessEnd::kStopped) {
+        note(i, "recording stopped before the process ended: what it did afterwards is not known");
+      }
+      if (history.end == ProcessEnd::kKilled && !summary.has_journal) {
+        note(i,
+             "neither an end nor a journal: it was killed, or its trace was copied alone while it "
+             "ran");
+      }
+      if (history.mode == Mode::kSample) {
+        note(i, "allocations were sampled: the figures are those of the samples, not scaled up");
+      }
+      if (history.unmatched_frees > 0) {
+        note(i, absl::StrCat(FormatCount(history.unmatched_frees),
+                             " frees of blocks that the trace does not know"));
+      }
+      if (history.allocs_over_live > 0) {
+        note(i, absl::StrCat(FormatCount(history.allocs_over_live),
+                             " allocations over blocks that were live: their frees are missing"));
+      }
+      for (const std::string& text : summary.notes) note(i, text);
+      for (const std::string& text : history.messages) note(i, text);
+      if (history.messages_dropped > 0) {
+        note(i,
+             absl::StrCat(FormatCount(history.messages_dropped), " more messages of the library"));
+      }
+    }
+    coverage.notes = session_.notes;
+    for (const auto& [text, processes] : notes) {
+      const ReportProcess& first = report_.processes[processes.front()];
+      coverage.notes.push_back(processes.size() == 1
+                                   ? absl::StrCat(first.name, " [", first.pid, "]: ", text)
+                                   : absl::StrCat(first.name, " [", first.pid, "] and ",
+                                                  processes.size() - 1, " more: ", text));
+    }
+    coverage.unreadable_traces = session_.unreadable_traces;
+    coverage.modules = frames_.Modules();
+    coverage.complete = coverage.lost_events == 0 && coverage.unreadable_traces == 0 &&
+                        coverage.damaged_chunks == 0 && coverage.dropped_bytes == 0 &&
+                        coverage.truncated_traces == 0 && coverage.unmatched_frees == 0 &&
+                        coverage.allocations_over_live == 0;
+  }
+
+  const SessionHistory& session_;
+  const ReportQuery& query_;
+  const ReportProgress& progress_;
+  std::vector<const ProcessHistory*> order_;  // by start, after the filter
+  FrameTable frames_;
+  Report report_;
+};
+
+}  // namespace
+
+Report BuildReport(const SessionHistory& session, const ReportQuery& query, SymbolSource& symbols,
+                   const ReportProgress& progress) {
+  return Builder(session, query, symbols, progress).Build();
+}
+
+}  // namespace ollamatrace

@@ -1,0 +1,221 @@
+#include <cmath>
+#include <ctime>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "analyzer/report/renderers.h"
+#include "nlohmann/json.hpp"
+
+namespace ollamatrace {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string Dump(const Json& json) {
+  return json.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
+}
+
+template <typename T>
+Json OrNull(const std::optional<T>& value) {
+  return value ? Json(*value) : Json(nullptr);
+}
+
+Json OrNull(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+
+// To the microsecond: more digits would be those of the floating point.
+Json Seconds(double seconds) { return std::round(seconds * 1e6) / 1e6; }
+
+Json Seconds(const std::optional<double>& seconds) {
+  return seconds ? Seconds(*seconds) : Json(nullptr);
+}
+
+Json Rate(const std::optional<double>& rate) {
+  return rate ? Json(std::round(*rate * 10) / 10) : Json(nullptr);
+}
+
+Json WallTime(uint64_t wall_ns) {
+  if (wall_ns == 0) return nullptr;
+  const std::time_t seconds = static_cast<std::time_t>(wall_ns / 1'000'000'000);
+  std::tm utc{};
+  if (gmtime_r(&seconds, &utc) == nullptr) return nullptr;
+  char text[40];
+  if (std::strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &utc) == 0) return nullptr;
+  return absl::StrFormat("%s.%03dZ", text, wall_ns / 1'000'000 % 1000);
+}
+
+Json DomainJson(const ReportDomain& domain) {
+  return {{"domain", domain.domain},
+          {"mapping", OrNull(domain.mapping)},
+          {"live_bytes", domain.live_bytes},
+          {"live_blocks", domain.live_blocks},
+          {"peak_bytes", domain.peak_bytes},
+          {"allocations", domain.allocations},
+          {"frees", domain.frees}};
+}
+
+Json ProcessJson(const Report& report, size_t index) {
+  const ReportProcess& process = report.processes[index];
+  Json domains = Json::array(), gpu = Json::array();
+  for (const ReportDomain& domain : process.domains) domains.push_back(DomainJson(domain));
+  for (const ReportDomain& domain : process.gpu) {
+    gpu.push_back({{"device", nullptr},
+                   {"domain", domain.domain},
+                   {"live_bytes", domain.live_bytes},
+                   {"peak_bytes", domain.peak_bytes}});
+  }
+  const ReportDomain& host = process.host;
+  const ReportMemory& memory = process.memory;
+  const uint64_t start_ns =
+      report.start_wall_ns == 0
+          ? 0
+          : report.start_wall_ns + static_cast<uint64_t>(std::max(process.start, 0.0) * 1e9);
+  return {{"pid", process.pid},
+          {"ppid", process.ppid},
+          {"parent", OrNull(process.parent)},
+          {"exe", process.exe},
+          {"argv", process.argv},
+          {"start", Seconds(process.start)},
+          {"start_time", WallTime(start_ns)},
+          {"last", Seconds(process.last)},
+          {"end", process.end},
+          {"mode", process.mode},
+          {"trace", process.trace},
+          {"requests", process.requests},
+          {"lost_events", process.lost_events},
+          {"host",
+           {{"live_bytes", host.live_bytes},
+            {"live_blocks", host.live_blocks},
+            {"peak_bytes", host.peak_bytes},
+            {"allocations", host.allocations},
+            {"frees", host.frees}}},
+          {"gpu", gpu},
+          {"domains", domains},
+          {"memory",
+           {{"rss_anon", OrNull(memory.rss_anon)},
+            {"rss_file", OrNull(memory.rss_file)},
+            {"rss_shmem", OrNull(memory.rss_shmem)},
+            {"swap", OrNull(memory.swap)},
+            {"retained", OrNull(memory.retained)},
+            {"mapped", memory.mapped},
+            {"unknown", nullptr},
+            {"open_files", OrNull(memory.open_files)},
+            {"sockets", OrNull(memory.sockets)},
+            {"threads", OrNull(memory.threads)}}}};
+}
+
+Json FrameJson(const ReportFrame& frame) {
+  Json json = {{"function", OrNull(frame.function)},
+               {"file", OrNull(frame.file)},
+               {"line", frame.line == 0 ? Json(nullptr) : Json(frame.line)},
+               {"module", OrNull(frame.module)},
+               {"offset", frame.offset},
+               {"inlined", frame.inlined}};
+  if (frame.function.empty() && !frame.build_id.empty()) json["build_id"] = frame.build_id;
+  return json;
+}
+
+Json GroupJson(const Report& report, const ReportGroup& group) {
+  Json pids = Json::array();
+  for (const size_t process : group.processes) pids.push_back(report.processes[process].pid);
+  Json json = {{"rank", group.rank},
+               {"pid", group.processes.size() == 1 ? pids[0] : Json(nullptr)},
+               {"process", group.processes.size() == 1 ? Json(group.processes[0]) : Json(nullptr)},
+               {"pids", pids},
+               {"domain", group.domain},
+               {"mapping", OrNull(group.mapping)},
+               {"verdict", group.verdict},
+               {"live_bytes", group.live_bytes},
+               {"live_blocks", group.live_blocks},
+               {"allocations", group.allocations},
+               {"frees", group.frees},
+               {"peak_bytes", group.peak_bytes},
+               {"share", std::round(group.share * 1e6) / 1e6},
+               {"smallest_block", group.smallest_block},
+               {"largest_block", group.largest_block},
+               {"growth_bytes", group.growth_bytes},
+               {"bytes_per_request", Rate(group.bytes_per_request)},
+               {"bytes_per_hour", Rate(group.bytes_per_hour)},
+               {"first_seen", Seconds(group.first_seen)},
+               {"last_seen", Seconds(group.last_seen)},
+               {"evidence", group.evidence},
+               {"advice", nullptr}};
+  if (report.group_by == "thread") json["thread"] = group.thread;
+  json["blamed_frame"] = group.frames.empty() ? Json(nullptr) : Json(group.blamed_frame);
+  return json;
+}
+
+Json CoverageJson(const Report& report) {
+  const ReportCoverage& coverage = report.coverage;
+  Json losses = Json::array(), modules = Json::array();
+  for (const ReportLoss& loss : coverage.losses) {
+    losses.push_back({{"process", loss.process},
+                      {"pid", report.processes[loss.process].pid},
+                      {"kind", loss.kind},
+                      {"events", loss.events}});
+  }
+  for (const ReportModule& module : coverage.modules) {
+    modules.push_back({{"path", module.path},
+                       {"build_id", OrNull(module.build_id)},
+                       {"state", module.state},
+                       {"symbols", module.symbols},
+                       {"message", OrNull(module.message)}});
+  }
+  return {{"complete", coverage.complete},
+          {"lost_events", coverage.lost_events},
+          {"losses", losses},
+          {"unreadable_traces", coverage.unreadable_traces},
+          {"damaged_chunks", coverage.damaged_chunks},
+          {"dropped_bytes", coverage.dropped_bytes},
+          {"truncated_traces", coverage.truncated_traces},
+          {"unknown_records", coverage.unknown_records},
+          {"unmatched_frees", coverage.unmatched_frees},
+          {"allocations_over_live", coverage.allocations_over_live},
+          {"modules_without_lines", modules},
+          {"notes", coverage.notes}};
+}
+
+}  // namespace
+
+void RenderJson(const Report& report, const OutputSink& sink) {
+  const Json session = {{"start_time", WallTime(report.start_wall_ns)},
+                        {"duration", Seconds(report.duration)},
+                        {"since", Seconds(report.since)},
+                        {"until", Seconds(report.until)},
+                        {"requests", report.requests},
+                        {"group_by", report.group_by},
+                        {"groups", report.groups_in_all},
+                        {"live_bytes", report.live_bytes_in_all}};
+  sink("{\"schema\": \"ollama-leakview/report/1\",\n \"title\": ");
+  sink(Dump(report.title));
+  sink(",\n \"session\": ");
+  sink(Dump(session));
+  sink(",\n \"processes\": [");
+  for (size_t i = 0; i < report.processes.size(); ++i) {
+    sink(i == 0 ? "\n  " : ",\n  ");
+    sink(Dump(ProcessJson(report, i)));
+  }
+  sink("],\n \"groups\": [");
+  std::vector<std::string> frames(
+      report.frames.size());  // each is written once, and used by many groups
+  for (size_t i = 0; i < report.groups.size(); ++i) {
+    const ReportGroup& group = report.groups[i];
+    std::string text = Dump(GroupJson(report, group));
+    text.pop_back();
+    text += ",\"frames\":[";
+    text += absl::StrJoin(group.frames, ",", [&](std::string* out, uint32_t frame) {
+      if (frames[frame].empty()) frames[frame] = Dump(FrameJson(report.frames[frame]));
+      out->append(frames[frame]);
+    });
+    text += "]}";
+    sink(i == 0 ? "\n  " : ",\n  ");
+    sink(text);
+  }
+  sink("],\n \"fragmentation\": null,\n \"coverage\": ");
+  sink(Dump(CoverageJson(report)));
+  sink("}\n");
+}
+
+}  // namespace ollamatrace

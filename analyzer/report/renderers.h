@@ -1,0 +1,33 @@
+// What a Report looks like.
+#ifndef OLLAMATRACE_ANALYZER_REPORT_RENDERERS_H_
+#define OLLAMATRACE_ANALYZER_REPORT_RENDERERS_H_
+
+#include <cstdint>
+#include <functional>
+
+#include "absl/strings/string_view.h"
+#include "analyzer/report/report.h"
+
+namespace ollamatrace {
+
+// Takes the output piece by piece.
+using OutputSink = std::function<void(absl::string_view)>;
+
+struct TextOptions {
+  uint64_t frames = 10;     // of each stack, runtime and elided ones not counted; 0: all
+  uint64_t processes = 15;  // rows of the table of processes; 0: all
+};
+
+// For people: about 110 columns, ASCII but for the names it is given.
+void RenderText(const Report& report, const TextOptions& options, const OutputSink& sink);
+
+// Groups that may be leaks, a few lines each.
+void RenderLeaks(const Report& report, const TextOptions& options, const OutputSink& sink);
+
+// For machines: one JSON object, one group a line. Text that is not UTF-8 has its bad bytes
+// replaced.
+void RenderJson(const Report& report, const OutputSink& sink);
+
+}  // namespace ollamatrace
+
+#endif  // OLLAMATRACE_ANALYZER_REPORT_RENDERERS_H_

@@ -1,0 +1,154 @@
+// The report: what was found, as plain data. Renderers see nothing else. Schema
+// "ollama-leakview/report/1".
+//
+// Bytes are bytes as asked for by the program; times are seconds since the session's start.
+#ifndef OLLAMATRACE_ANALYZER_REPORT_REPORT_H_
+#define OLLAMATRACE_ANALYZER_REPORT_REPORT_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace ollamatrace {
+
+struct ReportFrame {
+  std::string function;  // empty when unknown
+  std::string file;      // empty when unknown
+  uint32_t line = 0;     // 0 when unknown
+  std::string module;    // path; empty for code of no module
+  std::string build_id;  // hexadecimal; may be empty
+  uint64_t offset =
+      0;  // ELF virtual address in the module; the address itself for code of no module
+  bool inlined = false;
+};
+
+struct ReportDomain {
+  std::string domain;   // as DomainName says
+  std::string mapping;  // of domain "mapping": "anonymous", "file", "reserved"; else empty
+  uint64_t live_bytes = 0;
+  uint64_t live_blocks = 0;
+  uint64_t peak_bytes = 0;
+  uint64_t allocations = 0;
+  uint64_t frees = 0;
+};
+
+// Gauges of the last sample; nothing where a figure is not known.
+struct ReportMemory {
+  std::optional<uint64_t> rss_anon;
+  std::optional<uint64_t> rss_file;
+  std::optional<uint64_t> rss_shmem;
+  std::optional<uint64_t> swap;
+  std::optional<uint64_t> retained;  // free in the allocator, not returned to the kernel
+  std::optional<uint64_t> open_files;
+  std::optional<uint64_t> sockets;
+  std::optional<uint64_t> threads;
+  uint64_t mapped =
+      0;  // live anonymous mappings and the break, as the program itself asked for them
+};
+
+struct ReportProcess {
+  std::string trace;  // path
+  uint32_t pid = 0;
+  uint32_t ppid = 0;
+  std::optional<size_t> parent;  // index of the process that started it, when it was traced
+  std::string exe;
+  std::string name;  // the last part of exe
+  std::vector<std::string> argv;
+  std::string mode;  // "survivors", "full", "sample"
+  double start = 0;
+  double last = 0;  // its end, or the last that is known of it
+  std::string
+      end;  // "running", "exited", "killed", "exec", "stopped" (recording ended before it did)
+  uint64_t requests = 0;
+  uint64_t lost_events = 0;
+  ReportDomain host;  // the heap
+  std::vector<ReportDomain> gpu;
+  std::vector<ReportDomain> domains;  // all of them
+  ReportMemory memory;
+};
+
+struct ReportGroup {
+  uint64_t rank = 0;              // from 1
+  std::vector<size_t> processes;  // indices; one unless processes were merged
+  std::string domain;
+  std::string mapping;  // as in ReportDomain
+  std::string thread;   // name, when grouped by thread
+  std::string verdict;  // "live", "live-at-kill"
+  uint64_t live_bytes = 0;
+  uint64_t live_blocks = 0;
+  uint64_t smallest_block = 0;
+  uint64_t largest_block = 0;
+  uint64_t allocations = 0;
+  uint64_t frees = 0;
+  uint64_t peak_bytes = 0;
+  double share =
+      0;  // of the live bytes of all groups that count as memory, 0 to 1; 0 for those that do not
+  int64_t growth_bytes = 0;  // after the warm-up, the first quarter of the process's life
+  std::optional<double> bytes_per_request;
+  std::optional<double> bytes_per_hour;
+  double first_seen = 0;  // of all allocations
+  double last_seen = 0;
+  std::vector<std::string> evidence;
+  std::vector<uint32_t> frames;  // indices into Report::frames, innermost first
+  size_t blamed_frame =
+      0;  // index into `frames`: the first that is not plumbing of an allocator or a runtime
+};
+
+struct ReportLoss {
+  size_t process = 0;
+  std::string kind;
+  uint64_t events = 0;
+};
+
+// A module with frames in the report that could not be named fully.
+struct ReportModule {
+  std::string path;
+  std::string build_id;
+  std::string
+      state;  // "ok", "unverified", "no-file", "build-id-differs", "unreadable", "not-a-file"
+  std::string symbols;  // best source of names: "dwarf", "go", "symtab", "dynsym", "none"
+  std::string message;
+};
+
+struct ReportCoverage {
+  bool complete = true;  // nothing was lost, damaged or left out
+  uint64_t lost_events = 0;
+  std::vector<ReportLoss> losses;
+  uint64_t unreadable_traces = 0;
+  uint64_t damaged_chunks = 0;
+  uint64_t dropped_bytes = 0;
+  uint64_t truncated_traces = 0;
+  uint64_t unknown_records = 0;
+  uint64_t unmatched_frees = 0;
+  uint64_t allocations_over_live = 0;
+  std::vector<ReportModule> modules;
+  std::vector<std::string> notes;  // one line each
+};
+
+struct Report {
+  std::string title;           // "report", "leaks"
+  uint64_t start_wall_ns = 0;  // CLOCK_REALTIME, 0 when unknown
+  double duration = 0;
+  std::optional<double> since;  // the window, when one was asked for
+  std::optional<double> until;
+  uint64_t requests = 0;
+  std::string group_by;                  // "stack", "function", "module", "thread"
+  std::vector<ReportProcess> processes;  // by start
+  std::vector<ReportGroup> groups;       // by rank
+  // Of all groups that passed the filters, also those cut off by the limit on their number.
+  uint64_t groups_in_all = 0;
+  uint64_t live_bytes_in_all = 0;  // of those that count as memory
+  std::vector<ReportFrame> frames;
+  ReportCoverage coverage;
+};
+
+// File mappings and reservations are shown, but nobody keeps memory by them.
+inline bool CountsAsMemory(const std::string& mapping) {
+  return mapping.empty() || mapping == "anonymous";
+}
+
+}  // namespace ollamatrace
+
+#endif  // OLLAMATRACE_ANALYZER_REPORT_REPORT_H_
