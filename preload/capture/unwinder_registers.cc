@@ -17,6 +17,9 @@ constexpr int kMaxOwnFrames = 32;  // between here and the caller that the walk 
 // Offsets in a struct ucontext (<asm/ucontext.h>) of the registers in that order.
 constexpr uint8_t kContextOffsets[kRegisters] = {128, 120, 160, 72, 80, 88, 96, 168};
 
+// And of those that a callee need not preserve, by DWARF number; 0 where it is one of the others.
+constexpr uint8_t kScratchOffsets[] = {144, 136, 152, 0, 112, 104, 0, 0, 40, 48, 56, 64};
+
 struct Registers {
   uintptr_t values[kRegisters];
   uint8_t known;  // a bit for each
@@ -58,8 +61,13 @@ class RegisterWalk {
     FindModule(address, &tables);
     if (!tables.cfi.empty() && FindFrameInfo(tables.cfi, address, &workspace_->info) &&
         RunCfiProgram(workspace_->info, address, &workspace_->rows)) {
-      return StepByRow(workspace_->rows.row, address, registers) && registers->values[kRsp] > sp;
+      const bool stepped = StepByRow(workspace_->rows.row, address, registers);
+      // A function may be interrupted when it has left its frame already.
+      const uintptr_t lowest = sp + (context_ != 0 ? 0 : 1);
+      context_ = 0;
+      return stepped && registers->values[kRsp] >= lowest;
     }
+    context_ = 0;
     *guessed = true;
     return StepByFramePointer(registers);
   }
@@ -71,9 +79,22 @@ class RegisterWalk {
     return true;
   }
 
-  bool Get(const Registers& registers, uint64_t dwarf_register, uintptr_t* value) const {
+  // The preserved registers around it have been read already.
+  bool LoadContext(uintptr_t address, uintptr_t* value) const {
+    if (!bounds_.Holds(address) && !handler_bounds_.Holds(address)) return false;
+    *value = *reinterpret_cast<const uintptr_t*>(address);
+    return true;
+  }
+
+  bool Get(const Registers& registers, uint64_t dwarf_register, uintptr_t* value) {
     const int slot = CfiRow::Slot(dwarf_register);
-    if (slot < 0 || !registers.Knows(slot)) return false;
+    if (slot < 0) {
+      // Known only where a signal interrupted: functions that switch stacks (throwing, coroutines)
+      // need them in their last instructions.
+      return context_ != 0 && dwarf_register < sizeof(kScratchOffsets) &&
+             LoadContext(context_ + kScratchOffsets[dwarf_register], value);
+    }
+    if (!registers.Knows(slot)) return false;
     *value = registers.values[slot];
     return true;
   }
@@ -163,8 +184,10 @@ class RegisterWalk {
       registers->Set(slot, value);
     }
     const uintptr_t sp = registers->values[kRsp];
+    context_ = context;
     if (sp > context && bounds_.Holds(sp)) return true;
     if (switches_++ == kMaxStacks) return false;
+    handler_bounds_ = bounds_;
     bounds_ = StackBounds();
     EnterStack(&bounds_, sp + 8);
     return bounds_.Holds(sp);
@@ -173,6 +196,8 @@ class RegisterWalk {
   RuleWorkspace* const workspace_;
   const uint32_t generation_;
   StackBounds bounds_;
+  StackBounds handler_bounds_;  // of the stack that context_ lies on
+  uintptr_t context_ = 0;       // struct ucontext of the frame at hand, if a signal interrupted it
   int switches_ = 0;
 };
 
