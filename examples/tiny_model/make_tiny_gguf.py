@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a tiny random llama model in GGUF v3: half a megabyte that loads, and generates nonsense.
+"""Writes a tiny random llama model in GGUF v3: half a megabyte that loads, and generates nonsense of letters and words.
 
   make_tiny_gguf.py tiny.gguf
   printf 'FROM ./tiny.gguf\\n' > Modelfile && ollama create tiny -f Modelfile
@@ -30,6 +30,9 @@ BLOCKS = 2
 HEADS = 4
 FEED_FORWARD = 128
 CONTEXT = 2048
+# The first number of every token's embedding is 1 and passes through all blocks as a large constant; times this weight
+# in output.weight it rules out the tokens that are no text (bytes would make invalid UTF-8, </s> an early end).
+NEVER = -4.0
 SPACE = "\u2581"  # sentencepiece writes a space so
 
 
@@ -121,6 +124,11 @@ def tensor_data(name, shape, generator):
         numbers = array.array("f", [1.0] * elements(shape))
     else:
         numbers = array.array("f", (generator.uniform(-0.1, 0.1) for _ in range(elements(shape))))
+    for token, (_, _, kind) in enumerate(vocabulary()):
+        if name == "token_embd.weight":
+            numbers[token * WIDTH] = 1.0
+        elif name == "output.weight" and kind != NORMAL:
+            numbers[token * WIDTH] = NEVER
     if sys.byteorder == "big":
         numbers.byteswap()
     return numbers.tobytes()

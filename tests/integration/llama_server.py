@@ -95,7 +95,7 @@ class Server:
             return False
 
     def complete(self, prompt):
-        body = {"prompt": prompt, "n_predict": 8, "temperature": 0, "seed": 1}
+        body = {"prompt": prompt, "n_predict": 8, "temperature": 1, "seed": 1}
         request = urllib.request.Request(self.url + "/completion", json.dumps(body).encode(),
                                          {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=tracing.COMMAND_SECONDS) as answer:

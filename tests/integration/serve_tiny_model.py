@@ -26,7 +26,7 @@ def main():
     server = xllamacpp.Server(parameters)
     if sys.argv[2:3] == ["--ask"]:
         for number in range(int(sys.argv[3])):
-            body = {"prompt": f"why is the sky {number}", "n_predict": 8, "temperature": 0, "seed": 1}
+            body = {"prompt": f"why is the sky {number}", "n_predict": 8, "temperature": 1, "seed": 1}
             request = urllib.request.Request(server.listening_address + "/completion", json.dumps(body).encode(),
                                              {"Content-Type": "application/json"})
             with urllib.request.urlopen(request) as answer:

@@ -97,7 +97,7 @@ class TinyModelTest(tracing.TestCase):
                 count *= dimension
             end = offset + 4 * count
             values = struct.unpack_from(f"<{count}f", data, start + offset)
-            self.assertTrue(all(-1 <= v <= 1 for v in values), name)
+            self.assertTrue(all(-4 <= v <= 1 for v in values), name)
         self.assertEqual(start + end + (-end % 32), len(data))
 
     def test_same_seed_same_file(self):
