@@ -6,8 +6,10 @@
 #include <link.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
+#include <vector>
 
 #include "preload/capture/unwinder.h"
 
@@ -40,6 +42,31 @@ class OwnedUnwindCache {
  private:
   void* const memory_;
 };
+
+using Stack = std::vector<uintptr_t>;
+
+inline constexpr int kMaxTestDepth = 512;
+
+// The stack of its caller; frame 0 is the call of it. Stands where a hook would stand.
+inline __attribute__((noinline)) Stack StackHere(ThreadUnwindCache* cache, int max = kMaxTestDepth,
+                                                 int* unchanged = nullptr) {
+  const CallerFrame start = OLLAMATRACE_CALLER_FRAME();
+  uintptr_t pcs[kMaxTestDepth];
+  const UnwindResult result = Unwind(cache, start, pcs, max);
+  if (unchanged != nullptr) *unchanged = result.unchanged;
+  return Stack(pcs, pcs + result.depth);
+}
+
+// How many frames `stack` has above `outer`, a stack that was taken further out in the same calls:
+// its frame 0 is another place in the same function. -1 when it does not lead there.
+inline int FramesAbove(const Stack& stack, const Stack& outer) {
+  if (stack.size() < outer.size() || outer.empty() ||
+      !std::equal(outer.begin() + 1, outer.end(),
+                  stack.end() - static_cast<long>(outer.size() - 1))) {
+    return -1;
+  }
+  return static_cast<int>(stack.size() - outer.size());
+}
 
 }  // namespace ollamatrace::capture
 

@@ -39,7 +39,16 @@ inline void Emit(ThreadState* state, uint32_t shard, uint64_t address, uint64_t 
   ring->head.store(head + 1, std::memory_order_release);
   ring->pending_shard.store(0, std::memory_order_release);
   if (__builtin_expect(((head + 1) & (kHintEvents - 1)) == 0, 0)) {
-    DrainHint(head + 1 - state->released >= state->capacity / 2);
+    state->drain_due = !DrainHint(head + 1 - state->released >= state->capacity / 2);
+  }
+}
+
+// Where glibc holds no lock that pthread_create takes: it frees old stacks under one.
+inline void StartDrainIfDue(ThreadState* state) {
+  if (__builtin_expect(state->drain_due, 0)) {
+    state->drain_due = false;
+    StartDrainThread(state->ring->head.load(std::memory_order_relaxed) - state->released >=
+                     state->capacity / 2);
   }
 }
 
@@ -94,6 +103,7 @@ void RecordAlloc(const void* block, size_t size, AllocFunction function,
   ThreadState* const state = State();
   if (state == nullptr) return;
   RecordHeap(EventKind::kAlloc, block, size, function, CaptureStack(state, caller), state);
+  StartDrainIfDue(state);
 }
 
 void RecordFree(const void* block) {

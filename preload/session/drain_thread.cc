@@ -147,14 +147,16 @@ void WakeProducers() {
   if (g_waiting.load(std::memory_order_seq_cst) != 0) sys::FutexWake(&g_progress, INT_MAX);
 }
 
-void DrainHint(bool pressing) {
-  if (g_running.load(std::memory_order_relaxed) == 2) {
-    if (pressing && g_asleep.load(std::memory_order_seq_cst) != 0 &&
-        g_asleep.exchange(0, std::memory_order_seq_cst) != 0) {
-      sys::FutexWake(&g_asleep, 1);
-    }
-    return;
+bool DrainHint(bool pressing) {
+  if (g_running.load(std::memory_order_relaxed) != 2) return false;
+  if (pressing && g_asleep.load(std::memory_order_seq_cst) != 0 &&
+      g_asleep.exchange(0, std::memory_order_seq_cst) != 0) {
+    sys::FutexWake(&g_asleep, 1);
   }
+  return true;
+}
+
+void StartDrainThread(bool pressing) {
   if (!pressing) {
     const uint64_t begin = g_begin_ns.load(std::memory_order_relaxed);
     const uint64_t now = MonotonicNs();
