@@ -6,6 +6,8 @@ namespace ollamatrace {
 namespace {
 
 constexpr uint8_t kQuietVisits = 64;
+// With more blocks than this, what an event needs is rarely in the cache.
+constexpr uint32_t kPrefetchBlocks = 8192;
 constexpr uint32_t kShardWords = (kShards + 63) / 64;
 
 enum class Visit : uint8_t { kEmpty, kWaiting, kBatchFull };
@@ -89,9 +91,14 @@ Visit VisitRing(Drain* drain, uint32_t ring) {
   if (!HasUndoRoom(*drain, kEventUndoWords + kRingUndoWords)) return Visit::kBatchFull;
   TouchRing(drain, ring);
   const uint32_t thread = entry->thread;
+  const bool prefetch = drain->mode != Mode::kFull && drain->pool.live() > kPrefetchBlocks;
   Visit result = Visit::kEmpty;
   for (; tail != head; ++tail) {
     const Event& event = events[tail & (capacity - 1)];
+    if (prefetch && head - tail > 8) {
+      drain->pool.PrefetchBucket(events[(tail + 8) & (capacity - 1)].address);
+      drain->pool.PrefetchEntry(events[(tail + 4) & (capacity - 1)].address);
+    }
     const int32_t ahead = Ahead(*drain, event);
     if (ahead > 0) {
       result = Visit::kWaiting;
@@ -185,9 +192,20 @@ void SetBit(uint64_t* bits, uint32_t index) { bits[index / 64] |= uint64_t{1} <<
 // be pending, too; kShards: of none; kShards + 1: of all. True: some were skipped.
 bool SkipAbandoned(Drain* drain, uint32_t give_up) {
   drain->searched_ns = drain->now_ns;
+  uint64_t known[kShardWords] = {};
   uint64_t pending[kShardWords] = {};
   uint64_t queued[kShardWords] = {};
-  const uint32_t used = RingsUsed(*drain);
+  uint32_t used = RingsUsed(*drain);
+  for (uint32_t ring = 0; ring < used; ++ring) {
+    const uint64_t head = drain->journal->ring(ring)->head.load(std::memory_order_acquire);
+    const uint32_t capacity = RingCapacity(ring);
+    uint64_t tail = drain->rings[ring].tail;
+    if (head - tail > capacity) continue;
+    const Event* const events = drain->journal->ring_events(ring);
+    for (; tail != head; ++tail) SetBit(known, ShardOf(events[tail & (capacity - 1)]));
+  }
+  // Whoever took a place before one of these events has its ring among those used by now.
+  used = RingsUsed(*drain);
   for (uint32_t ring = 0; ring < used; ++ring) {
     const RingEntry& entry = *drain->journal->ring(ring);
     if (entry.state.load(std::memory_order_acquire) !=
@@ -214,7 +232,7 @@ bool SkipAbandoned(Drain* drain, uint32_t give_up) {
   }
   uint64_t skipped = 0;
   for (uint32_t shard = 0; shard < kShards; ++shard) {
-    if (!HasBit(queued, shard) || drain->gaps[shard] == 0) continue;
+    if (!HasBit(known, shard) || !HasBit(queued, shard) || drain->gaps[shard] == 0) continue;
     if (HasBit(pending, shard) && give_up != shard && give_up != kShards + 1) continue;
     drain->expected[shard] += drain->gaps[shard];
     skipped += drain->gaps[shard];
