@@ -1,0 +1,294 @@
+// kill_check TARGET LIBRARY [RUNS [ENDINGS]]: kills TARGET (kill_target) at random instants, RUNS
+// times in all, half of them in each mode, and lets it end in five other ways, ENDINGS times each
+// in each mode. After each death the trace must hold what the target had written down: no block
+// missing whose allocation had returned, none live whose free had begun... and returned. LIBRARY ""
+// checks the target's log alone.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <map>
+#include <random>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "formats/trace_reader.h"
+#include "tests/exactness/live_state.h"
+#include "tests/exactness/op_log.h"
+#include "tests/exactness/traced_process.h"
+
+namespace ollamatrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int kThreads = 4;
+
+void SleepMicroseconds(uint64_t us) {
+  const timespec time = {static_cast<time_t>(us / 1000000), static_cast<long>(us % 1000000 * 1000)};
+  nanosleep(&time, nullptr);
+}
+
+std::string Format(const char* what, uint64_t address, uint64_t size) {
+  char text[128];
+  snprintf(text, sizeof(text), "%s: 0x%" PRIx64 ", %" PRIu64 " bytes", what, address, size);
+  return text;
+}
+
+// What may be live although nobody knows its address: the results of calls that did not return, by
+// size.
+using InBetween = std::map<uint64_t, int>;
+
+bool TakeOne(InBetween* sizes, uint64_t size) {
+  const auto it = sizes->find(size);
+  if (it == sizes->end() || it->second == 0) return false;
+  --it->second;
+  return true;
+}
+
+// Compares the heap slots with the trace's blocks.
+void CheckBlocks(const OpLog& log, const LiveState& state, std::vector<std::string>* problems) {
+  std::unordered_map<uint64_t, LiveState::Block> live = state.blocks();
+  const auto take = [&](uint64_t address, uint64_t size) {
+    const auto it = live.find(address);
+    if (it == live.end() || it->second.size != size) return false;
+    live.erase(it);
+    return true;
+  };
+  InBetween unknown;
+  for (const Slot& slot : log.heap) {
+    const SlotState slot_state = slot.state.load(std::memory_order_relaxed);
+    if (slot_state == SlotState::kLive && !take(slot.address, slot.size)) {
+      problems->push_back(Format("a live block is missing", slot.address, slot.size));
+    }
+    if (slot_state == SlotState::kMoved && !take(slot.new_address, slot.new_size)) {
+      problems->push_back(
+          Format("a reallocated block is missing", slot.new_address, slot.new_size));
+    }
+  }
+  for (const Slot& slot : log.heap) {
+    switch (slot.state.load(std::memory_order_relaxed)) {
+      case SlotState::kFreeing:
+        take(slot.address, slot.size);
+        break;
+      case SlotState::kMoving:
+        // The old one, or the new one, or none: not both.
+        if (!take(slot.address, slot.size)) ++unknown[slot.new_size];
+        break;
+      case SlotState::kAllocating:
+        ++unknown[slot.size];
+        break;
+      default:
+        break;
+    }
+  }
+  int noise = 0;
+  for (const auto& [address, block] : live) {
+    if (IsNoise(block.size)) ++noise;
+    if (IsMarked(block.size) && !TakeOne(&unknown, block.size)) {
+      problems->push_back(Format("a false survivor", address, block.size));
+    }
+  }
+  if (noise > kThreads) {
+    problems->push_back(
+        Format("false survivors that lived for a moment", 0, static_cast<uint64_t>(noise)));
+  }
+}
+
+// The same for the mappings. A mapping is a range of its own in the trace, whatever lies beside it.
+void CheckMappings(const OpLog& log, const LiveState& state, std::vector<std::string>* problems) {
+  std::map<uint64_t, uint64_t> live = state.mappings();
+  const auto take = [&](uint64_t address, uint64_t size) {
+    const auto it = live.find(address);
+    if (it == live.end() || it->second != address + size) return false;
+    live.erase(it);
+    return true;
+  };
+  InBetween unknown;
+  for (const Slot& slot : log.mappings) {
+    const SlotState slot_state = slot.state.load(std::memory_order_relaxed);
+    if (slot_state == SlotState::kLive && !take(slot.address, slot.size)) {
+      problems->push_back(Format("a live mapping is missing", slot.address, slot.size));
+    }
+    if (slot_state == SlotState::kMoved && !take(slot.new_address, slot.new_size)) {
+      problems->push_back(Format("a moved mapping is missing", slot.new_address, slot.new_size));
+    }
+  }
+  for (const Slot& slot : log.mappings) {
+    switch (slot.state.load(std::memory_order_relaxed)) {
+      case SlotState::kFreeing:
+        take(slot.address, slot.size);
+        break;
+      case SlotState::kMoving:
+        if (!take(slot.address, slot.size)) ++unknown[slot.new_size];
+        break;
+      case SlotState::kAllocating:
+        ++unknown[slot.size];
+        break;
+      default:
+        break;
+    }
+  }
+  for (const auto& [begin, end] : live) {
+    if (IsMarkedMapping(end - begin) && !TakeOne(&unknown, end - begin)) {
+      problems->push_back(Format("a mapping that is gone", begin, end - begin));
+    }
+  }
+}
+
+struct Plan {
+  std::string target;
+  std::string library;
+  std::string mode;
+  std::string end;       // "kill", or an END of kill_target.
+  bool at_once = false;  // Killed while it is still starting.
+};
+
+struct Totals {
+  uint64_t runs = 0, operations = 0, live_blocks = 0, without_trace = 0, with_journal = 0;
+};
+
+// One life and death. Gives what was wrong.
+std::vector<std::string> RunOnce(const Plan& plan, const std::string& folder,
+                                 std::mt19937_64& random, Totals* totals) {
+  std::vector<std::string> problems;
+  const std::string log_path = folder + "/log";
+  const int fd = open(log_path.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0600);
+  if (fd < 0 || ftruncate(fd, sizeof(OpLog)) != 0) {
+    fprintf(stderr, "cannot make %s: %s\n", log_path.c_str(), strerror(errno));
+    exit(1);
+  }
+  void* memory = mmap(nullptr, sizeof(OpLog), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+  close(fd);
+  if (memory == MAP_FAILED) exit(1);
+  OpLog& log = *static_cast<OpLog*>(memory);
+
+  const std::string traces = folder + "/trace";
+  fs::create_directory(traces);
+  const bool killed = plan.end == "kill";
+  const pid_t pid = StartTraced({plan.target, log_path, std::to_string(kThreads),
+                                 killed ? "none" : plan.end, std::to_string(random() % 60000 + 1)},
+                                plan.library, traces, plan.mode);
+  if (killed) {
+    if (!plan.at_once) {
+      while (log.running.load(std::memory_order_acquire) == 0 &&
+             waitpid(pid, nullptr, WNOHANG) == 0) {
+        SleepMicroseconds(200);
+      }
+    }
+    SleepMicroseconds(random() % (plan.at_once ? 8000 : 40000));
+    kill(pid, SIGKILL);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  const bool ended_as_planned =
+      killed || plan.end == "segv" || plan.end == "abort"
+          ? WIFSIGNALED(status) && WTERMSIG(status) == (killed               ? SIGKILL
+                                                        : plan.end == "segv" ? SIGSEGV
+                                                                             : SIGABRT)
+          : WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  if (!ended_as_planned) {
+    problems.push_back("the target ended otherwise, with wait status " + std::to_string(status));
+  }
+
+  ++totals->runs;
+  totals->operations += log.operations.load(std::memory_order_relaxed);
+  const bool worked = log.operations.load(std::memory_order_relaxed) > 0;
+  const std::vector<std::string> files = TraceFiles(traces);
+  if (plan.library.empty()) {
+    // Nothing to compare with.
+  } else if (files.empty()) {
+    ++totals->without_trace;
+    // Killed before the library had begun: then the program itself had not either.
+    if (worked) problems.push_back("there is no trace");
+  } else if (files.size() > 1) {
+    problems.push_back("there are " + std::to_string(files.size()) + " traces of one process");
+  } else {
+    LiveState state;
+    const auto summary = ReadTrace(files[0], state);
+    if (!summary.ok()) {
+      // A file that was made and not yet written to says nothing, and nothing had happened.
+      if (worked) problems.push_back("unreadable: " + std::string(summary.status().message()));
+      ++totals->without_trace;
+    } else {
+      totals->with_journal += summary->has_journal ? 1 : 0;
+      totals->live_blocks += state.blocks().size();
+      if (summary->damaged_chunks != 0) {
+        problems.push_back(std::to_string(summary->damaged_chunks) + " damaged chunks");
+      }
+      if (summary->owner_alive) problems.push_back("the dead process counts as alive");
+      if (state.lost_events != 0) {
+        problems.push_back(std::to_string(state.lost_events) + " events lost");
+      }
+      if (state.mismatches != 0) {
+        problems.push_back(std::to_string(state.mismatches) + " mismatches");
+      }
+      CheckBlocks(log, state, &problems);
+      CheckMappings(log, state, &problems);
+      if (!problems.empty()) {
+        problems.insert(problems.end(), state.complaints.begin(), state.complaints.end());
+        problems.insert(problems.end(), summary->notes.begin(), summary->notes.end());
+      }
+    }
+  }
+  munmap(memory, sizeof(OpLog));
+  return problems;
+}
+
+int Main(int argc, char** argv) {
+  if (argc < 3) {
+    fprintf(stderr, "usage: kill_check TARGET LIBRARY [RUNS [ENDINGS]]\n");
+    return 2;
+  }
+  const int runs = argc > 3 ? atoi(argv[3]) : 500;
+  const int endings = argc > 4 ? atoi(argv[4]) : 25;
+  std::vector<Plan> plans;
+  for (const char* mode : {"survivors", "full"}) {
+    for (int i = 0; i < runs / 2; ++i) {
+      plans.push_back({argv[1], argv[2], mode, "kill", /*at_once=*/i % 8 == 7});
+    }
+    for (const char* end : {"segv", "_exit", "quick_exit", "abort", "return"}) {
+      for (int i = 0; i < endings; ++i) plans.push_back({argv[1], argv[2], mode, end});
+    }
+  }
+  const std::string scratch = MakeScratchFolder();
+  std::mt19937_64 random(std::random_device{}());
+  Totals totals;
+  int failures = 0;
+  for (size_t i = 0; i < plans.size() && failures < 10; ++i) {
+    const std::string folder = scratch + "/" + std::to_string(i);
+    fs::create_directory(folder);
+    const std::vector<std::string> problems = RunOnce(plans[i], folder, random, &totals);
+    if (problems.empty()) {
+      fs::remove_all(folder);
+      continue;
+    }
+    ++failures;
+    printf("run %zu, mode %s, end %s%s, kept in %s:\n", i, plans[i].mode.c_str(),
+           plans[i].end.c_str(), plans[i].at_once ? " at once" : "", folder.c_str());
+    for (size_t n = 0; n < problems.size() && n < 30; ++n) printf("  %s\n", problems[n].c_str());
+    if (problems.size() > 30) printf("  and %zu more\n", problems.size() - 30);
+    fflush(stdout);
+  }
+  printf("%" PRIu64 " runs, %" PRIu64 " operations, %" PRIu64 " live blocks at their ends; %" PRIu64
+         " with a journal left behind, %" PRIu64 " before there was a trace; %d wrong\n",
+         totals.runs, totals.operations, totals.live_blocks, totals.with_journal,
+         totals.without_trace, failures);
+  if (failures == 0) fs::remove_all(scratch);
+  return failures == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace ollamatrace
+
+int main(int argc, char** argv) { return ollamatrace::Main(argc, argv); }

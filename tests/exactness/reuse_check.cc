@@ -1,0 +1,141 @@
+// reuse_check TARGET LIBRARY [EVENTS]: runs TARGET (reuse_target) in both modes. Its trace must
+// hold no free of an unknown block and no block over a live one, just as many events and bytes as
+// there were, and the blocks that were left. The trace of the full mode takes some 5 bytes an event
+// under $TMPDIR.
+#include <sys/wait.h>
+
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "formats/trace_reader.h"
+#include "tests/exactness/live_state.h"
+#include "tests/exactness/op_log.h"
+#include "tests/exactness/traced_process.h"
+
+namespace ollamatrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Counts the events of the target's own blocks only.
+class MarkedState : public LiveState {
+ public:
+  void OnAlloc(const AllocRecord& record) override {
+    LiveState::OnAlloc(record);
+    if (record.domain == Domain::kHeap && IsMarked(record.size)) {
+      ++marked;
+      marked_bytes += record.size;
+    }
+  }
+  uint64_t marked = 0;
+  uint64_t marked_bytes = 0;
+};
+
+bool RunOnce(const std::string& target, const std::string& library, const std::string& mode,
+             const std::string& events, const std::string& scratch) {
+  const std::string folder = scratch + "/" + mode;
+  const std::string traces = folder + "/trace";
+  fs::create_directories(traces);
+  const pid_t pid = StartTraced({target, folder + "/result", events}, library, traces, mode);
+  int status = 0;
+  waitpid(pid, &status, 0);
+  std::ifstream result(folder + "/result");
+  uint64_t allocations = 0, frees = 0, bytes = 0;
+  if (status != 0 || !(result >> allocations >> frees >> bytes)) {
+    printf("%s: the target ended with wait status %d\n", mode.c_str(), status);
+    return false;
+  }
+  std::map<uint64_t, uint64_t> left;
+  uint64_t address = 0, size = 0;
+  while (result >> address >> size) left[address] = size;
+
+  if (library.empty()) {
+    printf("untraced: %" PRIu64 " allocations, %" PRIu64 " frees, %zu blocks left\n", allocations,
+           frees, left.size());
+    return allocations - frees == left.size();
+  }
+  const std::vector<std::string> files = TraceFiles(traces);
+  if (files.size() != 1) {
+    printf("%s: %zu traces\n", mode.c_str(), files.size());
+    return false;
+  }
+  MarkedState state;
+  const auto summary = ReadTrace(files[0], state);
+  if (!summary.ok()) {
+    printf("%s: unreadable: %s\n", mode.c_str(), std::string(summary.status().message()).c_str());
+    return false;
+  }
+  bool good = true;
+  const auto expect = [&](const char* what, uint64_t is, uint64_t should) {
+    if (is == should) return;
+    printf("%s: %s: %" PRIu64 ", not %" PRIu64 "\n", mode.c_str(), what, is, should);
+    good = false;
+  };
+  expect("mismatches", state.mismatches, 0);
+  expect("lost events", state.lost_events, 0);
+  expect("damaged chunks", summary->damaged_chunks, 0);
+  if (mode == "full") {
+    expect("pairs folded away", state.folded_pairs, 0);
+    expect("allocations in the trace", state.marked, allocations);
+    expect("bytes allocated in the trace", state.marked_bytes, bytes);
+  }
+  // Folded pairs have no addresses and no sizes of their own: the process's other blocks are among
+  // them.
+  const uint64_t all = state.allocations + state.folded_pairs;
+  if (all < allocations || all > allocations + 1000) {
+    expect("allocations in the trace and folded", all, allocations);
+  }
+  uint64_t found = 0;
+  for (const auto& [at, block] : state.blocks()) {
+    if (!IsMarked(block.size)) continue;
+    const auto it = left.find(at);
+    if (it != left.end() && it->second == block.size) {
+      ++found;
+    } else {
+      printf("%s: a false survivor: 0x%" PRIx64 ", %" PRIu64 " bytes\n", mode.c_str(), at,
+             block.size);
+      good = false;
+    }
+  }
+  expect("blocks found of those that were left", found, left.size());
+  for (const std::string& line : state.complaints) printf("%s: %s\n", mode.c_str(), line.c_str());
+  for (const std::string& line : summary->notes) printf("%s: %s\n", mode.c_str(), line.c_str());
+  printf("%s: %" PRIu64 " allocations and %" PRIu64 " frees, %" PRIu64
+         " allocations in the trace, %" PRIu64 " pairs folded, %zu blocks left, %" PRIu64
+         " bytes of trace\n",
+         mode.c_str(), allocations, frees, state.allocations, state.folded_pairs, left.size(),
+         static_cast<uint64_t>(fs::file_size(files[0])));
+  fflush(stdout);
+  return good;
+}
+
+int Main(int argc, char** argv) {
+  if (argc < 3) {
+    fprintf(stderr, "usage: reuse_check TARGET LIBRARY [EVENTS]\n");
+    return 2;
+  }
+  const std::string events = argc > 3 ? argv[3] : "5000000";
+  const std::string scratch = MakeScratchFolder();
+  bool good = true;
+  for (const char* mode : {"survivors", "full"}) {
+    if (RunOnce(argv[1], argv[2], mode, events, scratch)) {
+      fs::remove_all(scratch + "/" + mode);
+    } else {
+      printf("kept in %s\n", scratch.c_str());
+      good = false;
+    }
+  }
+  if (good) fs::remove_all(scratch);
+  return good ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace ollamatrace
+
+int main(int argc, char** argv) { return ollamatrace::Main(argc, argv); }
