@@ -93,7 +93,7 @@ void TestJournal::Begin() {
 
 void TestJournal::Log(const void* place, uint32_t words) {
   const uint64_t count = header().undo_count.load(std::memory_order_relaxed);
-  memcpy(undo() + count, place, words * sizeof(uint64_t));
+  memmove(undo() + count, place, words * sizeof(uint64_t));  // a fuzzer logs the log
   Step();
   const uint64_t offset = static_cast<uint64_t>(static_cast<const uint8_t*>(place) - base_);
   undo()[count + words] = UndoMark(offset, words);
