@@ -10,10 +10,7 @@ namespace ollamatrace {
 
 class SignalBlock {
  public:
-  SignalBlock() {
-    const uint64_t all = ~uint64_t{0};
-    blocked_ = sys::SigProcMask(0 /* SIG_BLOCK */, &all, &saved_) == 0;
-  }
+  SignalBlock() { blocked_ = sys::SigProcMask(0 /* SIG_BLOCK */, &kAllButLibcs, &saved_) == 0; }
   ~SignalBlock() {
     if (blocked_) sys::SigProcMask(2 /* SIG_SETMASK */, &saved_, nullptr);
   }
@@ -21,6 +18,10 @@ class SignalBlock {
   SignalBlock& operator=(const SignalBlock&) = delete;
 
  private:
+  // glibc's own, 32 and 33 (setuid in all threads, cancellation), must reach every thread, and a
+  // thread that is created meanwhile inherits the mask.
+  static constexpr uint64_t kAllButLibcs = ~(uint64_t{3} << 31);
+
   uint64_t saved_ = 0;
   bool blocked_;
 };

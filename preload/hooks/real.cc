@@ -18,15 +18,15 @@ namespace {
 
 std::atomic<size_t> g_bootstrap_used{0};
 
+// Looked up with the others: a later dlsym would clear what the target's dlerror is to say.
+Mallinfo2Function g_mallinfo2 = nullptr;
+
 // Before each block: its size, in 16 bytes, so that blocks stay aligned.
 constexpr size_t kBootstrapHeader = 16;
 
 template <typename Function>
 void Find(Function** real, const char* name) {
-  if (void* const found = dlsym(RTLD_NEXT, name)) {
-    // malloc last: its being there says that the others are (see ResolveReal).
-    memcpy(real, &found, sizeof found);
-  }
+  if (void* const found = dlsym(RTLD_NEXT, name)) memcpy(real, &found, sizeof found);
 }
 
 }  // namespace
@@ -38,6 +38,7 @@ void ResolveReal() {
 #define OLLAMATRACE_FIND(result, name, parameters) Find(&real.name, #name);
   OLLAMATRACE_HOOKS(OLLAMATRACE_FIND)
 #undef OLLAMATRACE_FIND
+  Find(&g_mallinfo2, "mallinfo2");
   g_real = real;
   errno = saved_errno;
 }
@@ -68,16 +69,12 @@ size_t BootstrapSize(const void* block) {
 }
 
 Mallinfo2Function RealMallinfo2() {
-  void* const found = dlsym(RTLD_NEXT, "mallinfo2");
-  if (found == nullptr || g_real.malloc == nullptr) return nullptr;
+  if (g_mallinfo2 == nullptr || g_real.malloc == nullptr) return nullptr;
   // glibc's describes glibc's heap, which another allocator leaves empty.
-  const auto address = reinterpret_cast<uintptr_t>(found);
-  if (FindModuleId(address) != FindModuleId(reinterpret_cast<uintptr_t>(g_real.malloc))) {
-    return nullptr;
-  }
-  Mallinfo2Function function;
-  memcpy(&function, &found, sizeof function);
-  return function;
+  return FindModuleId(reinterpret_cast<uintptr_t>(g_mallinfo2)) ==
+                 FindModuleId(reinterpret_cast<uintptr_t>(g_real.malloc))
+             ? g_mallinfo2
+             : nullptr;
 }
 
 }  // namespace ollamatrace

@@ -83,6 +83,23 @@ const char* ReadExe() {
   return name[0] == '\0' ? "unknown" : name;
 }
 
+// The environment before libc has it (a call from .preinit_array). The memory is kept. nullptr when
+// it cannot be read.
+char* const* InitialEnvironment() {
+  constexpr size_t kTextBytes = 256u << 10;
+  constexpr size_t kEntries = 8192;
+  auto* const memory =
+      static_cast<char*>(sys::MmapPrivate(kTextBytes + kEntries * sizeof(char*), MAP_NORESERVE));
+  if (memory == nullptr) return nullptr;
+  auto* const entries = reinterpret_cast<char**>(memory + kTextBytes);
+  const size_t size = ReadFile("/proc/self/environ", memory, kTextBytes - 1);
+  size_t count = 0;
+  for (size_t i = 0; i < size && count < kEntries - 1; ++i) {
+    if (i == 0 || memory[i - 1] == '\0') entries[count++] = memory + i;
+  }
+  return entries;
+}
+
 bool WriteIdentity(bool forked, uint64_t start_ns, uint64_t wall_ns) {
   Journal* const journal = &g_session.journal;
   HeaderRecord record;
@@ -189,7 +206,7 @@ bool Start(bool forked) {
   const char* const exe = ReadExe();
   Settings* const settings = &g_session.settings;
   if (!forked) {
-    ReadSettings(environ, exe, settings);
+    ReadSettings(environ != nullptr ? environ : InitialEnvironment(), exe, settings);
     if (!settings->traced) return false;
   }
   if (!MakeGate()) return false;
@@ -255,7 +272,6 @@ void FinishRecording(void*) {
   if (!GateIsOpen()) return;
   const OwnWork own;
   TakeFinalSample();
-  const SignalBlock no_signals;
   g_session.phase.store(Phase::kOff, std::memory_order_release);
   g_gate->store(0, std::memory_order_release);
   FutexLockHolder hold(&g_session.drain_lock);
@@ -270,17 +286,12 @@ bool EnsureRecording() {
   const Phase phase = g_session.phase.load(std::memory_order_acquire);
   if (phase == Phase::kOff || phase == Phase::kStarting) return false;
   if (phase == Phase::kRecording && GateIsOpen()) return true;
-  if (phase == Phase::kUnstarted && environ == nullptr) return false;  // libc is not ready
   Phase expected = phase;
   if (!g_session.phase.compare_exchange_strong(expected, Phase::kStarting)) return false;
   const int saved_errno = errno;
   const OwnWork own;
   const bool forked = phase == Phase::kRecording;
-  bool started;
-  {
-    const SignalBlock no_signals;
-    started = Start(forked);
-  }
+  const bool started = Start(forked);
   if (!started) g_gate->store(0, std::memory_order_relaxed);
   g_session.phase.store(started ? Phase::kRecording : Phase::kOff, std::memory_order_release);
   errno = saved_errno;

@@ -74,11 +74,11 @@ bool Relieve(RingEntry* ring, uint32_t ring_index);
 // Some progress of the drain, for whoever waits for something else: a free ring, room for
 // definitions.
 void RelieveAny();
-// Told now and then by the producers: `pressing` when a ring is half full. Wakes the drain's thread;
-// false when there is none yet.
+// Told now and then by the producers: `pressing` when a ring is half full. Wakes the drain's
+// thread; false when there is none yet.
 bool DrainHint(bool pressing);
-// Starts the drain's thread, unless the process is young and the work not pressing. Not inside free:
-// glibc calls that under a lock that pthread_create takes.
+// Starts the drain's thread, unless the process is young and the work not pressing. Not inside
+// free: glibc calls that under a lock that pthread_create takes.
 void StartDrainThread(bool pressing);
 
 }  // namespace ollamatrace

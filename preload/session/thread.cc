@@ -6,7 +6,6 @@
 
 #include "formats/encode.h"
 #include "preload/base/clock.h"
-#include "preload/base/signal_block.h"
 #include "preload/base/sys.h"
 #include "preload/session/session.h"
 
@@ -109,13 +108,10 @@ ThreadState* AttachThread() {
   const OwnWork own;
   JournalHeader* header = g_session.journal.header();
   uint32_t index = kMaxRings;
-  {
-    const SignalBlock no_signals;
-    for (int i = 0; i < kAttachTries && GateIsOpen(); ++i) {
-      index = TakeRing(header);
-      if (index != kMaxRings) break;
-      RelieveAny();
-    }
+  for (int i = 0; i < kAttachTries && GateIsOpen(); ++i) {
+    index = TakeRing(header);
+    if (index != kMaxRings) break;
+    RelieveAny();
   }
   ThreadState* state = index == kMaxRings ? nullptr : StateOf(index);
   if (state == nullptr) {

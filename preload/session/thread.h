@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "formats/journal_layout.h"
+#include "preload/base/signal_block.h"
 #include "preload/capture/stack_table.h"
 #include "preload/capture/unwinder.h"
 
@@ -41,7 +42,8 @@ struct ThreadLocal {
 };
 extern __thread ThreadLocal t_thread __attribute__((tls_model("initial-exec")));
 
-// Puts work of ours between guards that keep calls it makes from being recorded.
+// Around work of ours outside the hot path: calls that it makes are not recorded, and no signal
+// handler can leave it by siglongjmp.
 class OwnWork {
  public:
   OwnWork() : saved_(t_thread.guard) { t_thread.guard = kOwnWork; }
@@ -50,6 +52,7 @@ class OwnWork {
   OwnWork& operator=(const OwnWork&) = delete;
 
  private:
+  const SignalBlock no_signals_;
   uint32_t saved_;
 };
 
