@@ -30,7 +30,7 @@ class BlockPool {
 
   static uint32_t BucketsFor(uint32_t capacity) {
     uint32_t buckets = kFirstBuckets;
-    while (buckets < capacity) buckets *= 2;
+    while (buckets < 2 * capacity) buckets *= 2;
     return buckets;
   }
 
@@ -64,10 +64,19 @@ class BlockPool {
   uint64_t Address(uint32_t entry) const { return nodes_[entry].address; }
 
   // 0: the pool holds no such block.
-  uint32_t Find(uint64_t address) const {
-    uint32_t entry = buckets_[Bucket(address)];
-    while (entry != 0 && nodes_[entry].address != address) entry = nodes_[entry].next;
-    return entry;
+  uint32_t Find(uint64_t address) {
+    uint32_t* link = &buckets_[Bucket(address)];
+    while (*link != 0 && nodes_[*link].address != address) link = &nodes_[*link].next;
+    found_ = link;
+    return *link;
+  }
+
+  // For an address that will be looked for soon: first its bucket, later what is in it.
+  void PrefetchBucket(uint64_t address) const { __builtin_prefetch(&buckets_[Bucket(address)]); }
+  void PrefetchEntry(uint64_t address) const {
+    const uint32_t entry = buckets_[Bucket(address)];
+    __builtin_prefetch(&nodes_[entry]);
+    __builtin_prefetch(journal_->block(entry));
   }
 
   // 0: no room, in this batch or for want of disk space.
@@ -93,7 +102,7 @@ class BlockPool {
     block->thread = thread;
     born_[born_count_++] = entry;
     ++live_;
-    if (live_ > bucket_count_ && bucket_count_ < max_buckets_) SplitBucket();
+    while (2 * live_ > bucket_count_ && bucket_count_ < max_buckets_) SplitBucket();
     uint32_t* const bucket = &buckets_[Bucket(address)];
     nodes_[entry] = {address, *bucket, born_count_};
     *bucket = entry;
@@ -102,7 +111,9 @@ class BlockPool {
 
   void Remove(uint32_t entry) {
     Node* const node = &nodes_[entry];
-    uint32_t* link = &buckets_[Bucket(node->address)];
+    // Whatever points to a live entry is the link before it.
+    uint32_t* link =
+        found_ != nullptr && *found_ == entry ? found_ : &buckets_[Bucket(node->address)];
     while (*link != entry) link = &nodes_[*link].next;
     *link = node->next;
     node->address = 0;
@@ -186,6 +197,7 @@ class BlockPool {
   Node* nodes_;
   uint32_t* buckets_;
   uint32_t* born_;
+  uint32_t* found_;  // the link that the last Find followed
   uint32_t capacity_;
   uint32_t max_buckets_;
   uint32_t round_;         // buckets at the beginning of this doubling

@@ -30,7 +30,7 @@ struct DrainOptions {
 };
 
 // Private memory, of which pages are touched as they are needed (give it MAP_NORESERVE, and
-// MADV_NOHUGEPAGE, or the first touch costs 2 MiB): 20 bytes for each block held (at most
+// MADV_NOHUGEPAGE, or the first touch costs 2 MiB): 24 bytes for each block held (at most
 // pool_capacity), 12 for each stack that allocated, a bit for each node, 0.6 to 4 MiB for
 // compression, 0.5 MiB for a chunk. About 50 MiB of addresses with the default pool.
 size_t DrainBytes(const DrainOptions& options);
