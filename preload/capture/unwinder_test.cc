@@ -445,7 +445,7 @@ TEST_F(UnwinderTest, TakesLittleStack) {
       depth = Unwind(cache(), start, pcs, kMaxTestDepth).depth;
     };
     Coroutine coroutine(64 << 10, [&] { Recurse(3, leaf); });
-    std::memset(coroutine.memory(), kPaint, 32 << 10);
+    std::memset(coroutine.memory(), kPaint, (64 << 10) - 512);
     if (cold) UnregisterModule(1);
     coroutine.Resume();
     ASSERT_GT(depth, 1);
@@ -454,7 +454,9 @@ TEST_F(UnwinderTest, TakesLittleStack) {
     const uintptr_t taken = hook_frame - reinterpret_cast<uintptr_t>(lowest);
     RecordProperty(cold ? "cold" : "warm", std::to_string(taken));
     std::printf("%s: %zu bytes of stack\n", cold ? "cold" : "warm", size_t{taken});
-    EXPECT_LT(taken, cold ? 2048u : 1024u);
+#if defined(__OPTIMIZE__)
+    EXPECT_LT(taken, cold ? 1024u : 512u);
+#endif
   }
 }
 
