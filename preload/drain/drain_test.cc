@@ -1,6 +1,7 @@
 #include "preload/drain/drain.h"
 
 #include <gmock/gmock.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <random>
@@ -503,6 +504,29 @@ TEST(DrainTest, QuietRingsAreFoundWhenSomebodyAsks) {
   EXPECT_EQ(process.journal.header()->scan_all.load(), 0u);
 }
 
+TEST(DrainTest, AllRingsAtOnce) {
+  Process process;
+  const uint32_t stack = process.Stack();
+  std::vector<std::unique_ptr<Producer>> threads;
+  for (uint32_t i = 0; i < kMaxRings; ++i) {
+    threads.push_back(std::make_unique<Producer>(&process, i, i + 1));
+  }
+  uint64_t address = 0x1000;
+  for (int round = 0; round < 3; ++round) {
+    // The later rings' events come first.
+    for (uint32_t i = kMaxRings; i-- > 0;) threads[i]->Alloc(address += 16, 1, stack);
+    process.DrainAll();
+  }
+  for (uint32_t i = 0; i < kMaxRings; ++i) EXPECT_EQ(process.drain->rings[i].tail, 3u);
+  for (auto& thread : threads) thread->Detach();
+  process.DrainAll();
+  EXPECT_EQ(process.drain->hot_count, 0u);
+  Replay replay;
+  process.FinishAndRead(&replay);
+  EXPECT_THAT(replay.live, SizeIs(3 * kMaxRings));
+  EXPECT_THAT(replay.ended_threads, SizeIs(kMaxRings));
+}
+
 TEST(DrainTest, DefinitionsComeBeforeTheirEventsAndWrap) {
   Process process;
   Producer thread(&process, 0, 1);
@@ -596,6 +620,18 @@ TEST(DrainTest, FullCountersLoseNothing) {
     Process process(options);
     RunRandom(&process, 50000, 1000, false);
   }
+}
+
+TEST(DrainTest, WithoutDiskSpaceForThePoolAllIsWritten) {
+  Process process;
+  // Larger files than this aren't allowed: neither the pool nor the counters can grow.
+  struct rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  const struct rlimit limit = {kNodesOffset + (4u << 20), before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  RunRandom(&process, 20000, 1000, false);
+  EXPECT_EQ(process.drain->pool.used(), 1u);
+  EXPECT_EQ(setrlimit(RLIMIT_FSIZE, &before), 0);
 }
 
 TEST(DrainTest, SequenceNumbersWrap) {

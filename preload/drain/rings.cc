@@ -56,6 +56,7 @@ bool RetireRing(Drain* drain, uint32_t ring) {
   if (thread != 0 && !drain->staging.ThreadEnd({ThreadId{thread}, drain->now_ns})) return false;
   TouchRing(drain, ring);
   drain->rings[ring].flags |= kRingRetired;
+  drain->rings[ring].quiet = kQuietVisits;
   return true;
 }
 
