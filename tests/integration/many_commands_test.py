@@ -20,7 +20,7 @@ package main
 
 // #include <stdlib.h>
 // #include <string.h>
-// static void* keep[256];
+// static void* volatile keep[256];  // volatile: else the compiler drops all of it
 // static void leak_from_c(int i) { keep[i % 256] = malloc(10000); memset(keep[i % 256], i, 10000); }
 import "C"
 import "fmt"
