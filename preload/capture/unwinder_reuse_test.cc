@@ -1,0 +1,247 @@
+// What a thread remembers of its last stack: never changes a result, and is counted right.
+
+#include <gtest/gtest.h>
+#include <setjmp.h>
+
+#include <stdexcept>
+
+#include "preload/capture/unwinder.h"
+#include "preload/capture/unwinder_test_support.h"
+
+namespace ollamatrace::capture {
+namespace {
+
+class ReuseTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(InitUnwinder("own"));
+    RegisterLoadedModules();
+  }
+  ThreadUnwindCache* cache() const { return cache_.get(); }
+
+ private:
+  OwnedUnwindCache cache_;
+};
+
+void Use(void* memory) { __asm__ volatile("" : : "r"(memory) : "memory"); }
+
+// A tree of calls through functions with frames of different kinds, drawn from `state`; at each of
+// its nodes the stack is taken with the thread's cache and with none.
+struct Tree {
+  ThreadUnwindCache* cache;
+  uint32_t state;
+  int max = kMaxTestDepth;
+  Stack last;
+  long walks = 0;
+  long unchanged_frames = 0;
+
+  uint32_t Draw(uint32_t limit) {
+    state = state * 1664525 + 1013904223;
+    return (state >> 16) % limit;
+  }
+};
+
+__attribute__((noinline)) void Compare(Tree* tree) {
+  const CallerFrame start = OLLAMATRACE_CALLER_FRAME();
+  uintptr_t pcs[kMaxTestDepth];
+  uintptr_t fresh_pcs[kMaxTestDepth];
+  const UnwindResult result = Unwind(tree->cache, start, pcs, tree->max);
+  const OwnedUnwindCache none;
+  const UnwindResult fresh = Unwind(none.get(), start, fresh_pcs, tree->max);
+  ASSERT_EQ(Stack(pcs, pcs + result.depth), Stack(fresh_pcs, fresh_pcs + fresh.depth));
+  ASSERT_EQ(fresh.unchanged, 0);
+  ASSERT_LE(result.unchanged, result.depth);
+  ASSERT_LE(static_cast<size_t>(result.unchanged), tree->last.size());
+  ASSERT_TRUE(std::equal(pcs + result.depth - result.unchanged, pcs + result.depth,
+                         tree->last.end() - result.unchanged))
+      << "not the outermost frames of the last result";
+  tree->last.assign(pcs, pcs + result.depth);
+  ++tree->walks;
+  tree->unchanged_frames += result.unchanged;
+}
+
+void Grow(Tree* tree, int depth);
+
+__attribute__((noinline)) void Plain(Tree* tree, int depth) {
+  Grow(tree, depth);
+  __asm__ volatile("");
+}
+__attribute__((noinline)) void WithBuffer(Tree* tree, int depth) {
+  char memory[300];
+  Use(memory);
+  Grow(tree, depth);
+  Use(memory);
+}
+__attribute__((noinline)) void Realigning(Tree* tree, int depth) {
+  alignas(64) char memory[64];
+  Use(memory);
+  Grow(tree, depth);
+  Use(memory);
+}
+__attribute__((noinline)) void WithAlloca(Tree* tree, int depth) {
+  Use(__builtin_alloca(16 + tree->Draw(4) * 16));
+  Grow(tree, depth);
+  __asm__ volatile("");
+}
+__attribute__((noinline)) void Catching(Tree* tree, int depth) {
+  try {
+    Grow(tree, depth);
+    if (tree->Draw(3) == 0) throw std::runtime_error("drawn");
+  } catch (const std::runtime_error&) {
+    Compare(tree);
+  }
+}
+
+__attribute__((noinline)) void Grow(Tree* tree, int depth) {
+  const uint32_t children = 1 + tree->Draw(3);
+  for (uint32_t i = 0; i < children; ++i) {
+    Compare(tree);
+    if (depth == 0 || testing::Test::HasFatalFailure()) return;
+    switch (tree->Draw(6)) {
+      case 0:
+        Plain(tree, depth - 1);
+        break;
+      case 1:
+        WithBuffer(tree, depth - 1);
+        break;
+      case 2:
+        Realigning(tree, depth - 1);
+        break;
+      case 3:
+        WithAlloca(tree, depth - 1);
+        break;
+      case 4:
+        Catching(tree, depth - 1);
+        break;
+      default:
+        if (tree->Draw(8) == 0) throw std::runtime_error("drawn");
+        Compare(tree);
+        break;
+    }
+  }
+}
+
+void GrowTrees(Tree* tree, int trees, int depth) {
+  for (int i = 0; i < trees; ++i) {
+    try {
+      Grow(tree, depth);
+    } catch (const std::runtime_error&) {
+    }
+    if (testing::Test::HasFatalFailure()) return;
+  }
+}
+
+TEST_F(ReuseTest, NeverChangesAResult) {
+  Tree tree = {.cache = cache(), .state = 1};
+  GrowTrees(&tree, 60, 9);
+  EXPECT_GT(tree.walks, 5'000);
+  EXPECT_GT(tree.unchanged_frames, tree.walks * 5);
+  std::printf("%ld walks, %ld frames unchanged\n", tree.walks, tree.unchanged_frames);
+}
+
+TEST_F(ReuseTest, NeverChangesAResultThatIsCut) {
+  for (int max : {1, 2, 5, 12, 20}) {
+    Tree tree = {.cache = cache(), .state = static_cast<uint32_t>(max)};
+    tree.max = max;
+    GrowTrees(&tree, 10, 9);
+    EXPECT_GT(tree.walks, 500);
+  }
+}
+
+TEST_F(ReuseTest, MaxMayChange) {
+  Tree tree = {.cache = cache(), .state = 7};
+  for (int i = 0; i < 40; ++i) {
+    tree.max = 1 + static_cast<int>(tree.Draw(30));
+    GrowTrees(&tree, 1, 6);
+  }
+  EXPECT_GT(tree.walks, 500);
+}
+
+__attribute__((noinline)) int TakeTwice(ThreadUnwindCache* cache, size_t* depth) {
+  int unchanged = -1;
+  for (int i = 0; i < 2; ++i) *depth = StackHere(cache, kMaxTestDepth, &unchanged).size();
+  return unchanged;
+}
+
+TEST_F(ReuseTest, CountsWhatIsUnchanged) {
+  size_t depth = 0;
+  int unchanged = TakeTwice(cache(), &depth);
+  EXPECT_EQ(unchanged, static_cast<int>(depth));
+  const size_t here = StackHere(cache(), kMaxTestDepth, &unchanged).size();
+  EXPECT_EQ(unchanged, static_cast<int>(here) - 1);  // this function goes on elsewhere
+  const OwnedUnwindCache other;
+  StackHere(other.get(), kMaxTestDepth, &unchanged);
+  EXPECT_EQ(unchanged, 0);
+}
+
+TEST_F(ReuseTest, ForgetsWhenAModuleGoes) {
+  size_t depth = 0;
+  TakeTwice(cache(), &depth);
+  UnregisterModule(1);
+  int unchanged = -1;
+  StackHere(cache(), kMaxTestDepth, &unchanged);
+  EXPECT_EQ(unchanged, 0);
+}
+
+// Two functions whose frames have the same size and the same place, called in turn: only the return
+// addresses in the stack tell them apart.
+__attribute__((noinline)) Stack Inner(ThreadUnwindCache* cache) {
+  char memory[64];
+  Use(memory);
+  return StackHere(cache);
+}
+__attribute__((noinline)) Stack One(ThreadUnwindCache* cache) {
+  Stack stack = Inner(cache);
+  __asm__ volatile("# one");
+  return stack;
+}
+__attribute__((noinline)) Stack Other(ThreadUnwindCache* cache) {
+  Stack stack = Inner(cache);
+  __asm__ volatile("# other");
+  return stack;
+}
+
+TEST_F(ReuseTest, SeesAnOuterFrameThatChanged) {
+  Stack one[3];
+  Stack other[3];
+  for (int i = 0; i < 3; ++i) {
+    one[i] = One(cache());
+    other[i] = Other(cache());
+  }
+  EXPECT_EQ(one[0][0], other[0][0]);
+  EXPECT_NE(one[0][1], other[0][1]);
+  for (int i = 1; i < 3; ++i) {
+    EXPECT_EQ(one[i][1], one[0][1]);
+    EXPECT_EQ(other[i][1], other[0][1]);
+  }
+}
+
+jmp_buf g_jump;
+volatile bool g_jumps = true;
+
+__attribute__((noinline)) void JumpFrom(ThreadUnwindCache* cache, int depth) {
+  char memory[100];
+  Use(memory);
+  if (depth == 0) {
+    StackHere(cache);
+    if (g_jumps) longjmp(g_jump, 1);
+  }
+  if (depth > 0) JumpFrom(cache, depth - 1);
+  Use(memory);
+}
+
+__attribute__((noinline)) void JumpOnce(ThreadUnwindCache* cache, int depth) {
+  if (setjmp(g_jump) == 0) JumpFrom(cache, depth);
+}
+
+TEST_F(ReuseTest, IsRightAfterLongjmp) {
+  const Stack outer = StackHere(cache());
+  for (int depth = 0; depth < 20; ++depth) {
+    JumpOnce(cache(), depth);
+    EXPECT_EQ(FramesAbove(StackHere(cache()), outer), 0);
+    EXPECT_EQ(FramesAbove(One(cache()), outer), 2);
+  }
+}
+
+}  // namespace
+}  // namespace ollamatrace::capture
