@@ -1,0 +1,350 @@
+#!/usr/bin/env python3
+"""A second reader of traces, written from FORMAT.md alone: proof that it is complete.
+
+    formats/format_check.py TRACE.zst            totals: records by kind, what is live by domain
+    formats/format_check.py --lines TRACE.zst    every record as a line, like ollamatrace-dump
+
+Needs Python's standard library and the `zstd` command. Reads traces, not journals. Exit code 0; 3 when it is no trace.
+"""
+
+import argparse
+import bisect
+import collections
+import re
+import struct
+import subprocess
+import sys
+import zlib
+
+VERSION = 1
+INDEX_MAGIC = struct.pack("<I", 0x184D2A57)
+INDEX = struct.Struct("<II4sHHIIIIQQII")
+MAX_RAW = 4 << 20
+MAX_FRAME = 4210688
+DOMAINS = {0: "heap", 1: "mapping", 2: "break", 8: "device", 9: "managed", 10: "pinned", 11: "pool", 12: "virtual",
+           13: "graph"}
+GAUGES = ("rss_anon", "rss_file", "rss_shmem", "swap", "arena", "mmapped", "in_use", "retained", "trimmable",
+          "open_files", "sockets", "threads", "pooled_bytes", "pooled_blocks", "pooled_peak_bytes", "tracer_cpu_ns",
+          "tracer_bytes")
+
+# Records with a length: name and fields. n: varint, w: varint32, b: one byte, t: text, x: bytes as hex, a: address.
+RECORDS = {
+    0x80: ("header", "version:w pid:w ppid:w start_ns:n wall_ns:n process_start:n mode:b sample_bytes:n page_bytes:w "
+                     "segment:w born_by_fork:b exe:t argv:t library:t architecture:t"),
+    0x81: ("module", "id:w t:n bias:a begin:a end:a build_id:x path:t"),
+    0x82: ("module_unload", "id:w t:n"),
+    0x83: ("thread", "id:w t:n tid:w name:t"),
+    0x84: ("thread_end", "id:w t:n"),
+    0x85: ("node", "id:w parent:w module:w address:a exact:b"),
+    0x86: ("counters", "stack:w domain:b pairs:n bytes:n lifetime_ns:n peak_bytes:n first_ns:n last_ns:n"),
+    0x87: ("sample", "t:n " + " ".join(name + ":g" for name in GAUGES)),
+    0x88: ("loss", "t:n kind:b events:n"),
+    0x89: ("message", "t:n text:t"),
+    0x8A: ("end", "t:n kind:b"),
+}
+RECORDS = {tag: (name, [tuple(field.split(":")) for field in fields.split()])
+           for tag, (name, fields) in RECORDS.items()}
+SHAPES = {name: dict(fields) for name, fields in RECORDS.values()}
+
+
+class BadRecord(Exception):
+    pass
+
+
+class NoTrace(Exception):
+    pass
+
+
+class Bytes:
+    """Takes fields from the front of some bytes."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def done(self):
+        return self.at >= len(self.data)
+
+    def take(self, size):
+        if size > len(self.data) - self.at:
+            raise BadRecord("cut")
+        self.at += size
+        return self.data[self.at - size:self.at]
+
+    def byte(self):
+        return self.take(1)[0]
+
+    def varint(self):
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self.byte()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if value >> 64:
+                    raise BadRecord("a varint of more than 64 bits")
+                return value
+        raise BadRecord("a varint of more than ten bytes")
+
+    def varint32(self):
+        value = self.varint()
+        if value >> 32:
+            raise BadRecord("a number of more than 32 bits")
+        return value
+
+    def delta(self, base):
+        zigzag = self.varint()
+        return (base + ((zigzag >> 1) ^ -(zigzag & 1))) % (1 << 64)
+
+    def delta32(self, base):
+        value = self.delta(base)
+        if value >> 32:
+            raise BadRecord("a number of more than 32 bits")
+        return value
+
+    def text(self):
+        return self.take(self.varint())
+
+
+def records_of(data):
+    """The records of a chunk as (kind, {field: value}); kind None is one that is not known."""
+    source = Bytes(data)
+    time = thread = address = stack = 0
+    while not source.done():
+        tag = source.byte()
+        if tag == 0x01:
+            time, thread = source.delta(time), source.varint32()
+        elif tag == 0x06:
+            time = thread = address = stack = 0
+        elif tag == 0x02:
+            domain, function = source.byte(), source.byte()
+            address = source.delta(address)
+            size = source.varint()
+            stack = source.delta32(stack)
+            yield "alloc", {"t": time, "thread": thread, "domain": domain, "function": function, "stack": stack,
+                            "address": address, "size": size}
+        elif tag == 0x03:
+            domain = source.byte()
+            address = source.delta(address)
+            yield "free", {"t": time, "thread": thread, "domain": domain, "address": address}
+        elif tag == 0x04:
+            function, protection, kind = source.byte(), source.byte(), source.byte()
+            address = source.delta(address)
+            length = source.varint()
+            stack = source.delta32(stack)
+            yield "map", {"t": time, "thread": thread, "function": function, "stack": stack, "address": address,
+                          "length": length, "protection": protection, "kind": kind}
+        elif tag == 0x05:
+            address = source.delta(address)
+            yield "unmap", {"t": time, "thread": thread, "address": address, "length": source.varint()}
+        elif tag < 0x80:
+            raise BadRecord(f"an event of unknown kind {tag:#x}")
+        else:
+            payload = Bytes(source.text())
+            if tag not in RECORDS:
+                yield None, {}
+                continue
+            name, fields = RECORDS[tag]
+            if name == "header" and payload.take(8) != b"ollamtrc":
+                raise BadRecord("a header without its magic")
+            record = {}
+            for field, kind in fields:
+                if kind in "nag":
+                    record[field] = payload.varint()
+                elif kind == "w":
+                    record[field] = payload.varint32()
+                elif kind == "b":
+                    record[field] = payload.byte()
+                else:
+                    record[field] = payload.text()
+            yield name, record
+
+
+def index_at(data, offset):
+    """(index fields, offset of the frame), or None."""
+    if len(data) - offset < INDEX.size:
+        return None
+    fields = INDEX.unpack_from(data, offset)
+    if fields[0] != 0x184D2A57 or not 48 <= fields[1] <= 4096 or fields[2] != b"otck":
+        return None
+    if fields[12] != zlib.crc32(data[offset + 8:offset + 52]) or fields[3] == 0:
+        return None
+    return fields, offset + 8 + fields[1]
+
+
+def next_index(data, offset):
+    for match in re.finditer(re.escape(INDEX_MAGIC), data[offset:]):
+        if index_at(data, offset + match.start()):
+            return offset + match.start()
+    return len(data)
+
+
+def unpacked(frame, raw_bytes):
+    """The frame's records, or None."""
+    # RFC 8878, 3.1.1.1.1: the descriptor's bit 2 is the checksum's.
+    if len(frame) < 6 or frame[:4] != b"\x28\xb5\x2f\xfd" or not frame[4] & 4:
+        return None
+    done = subprocess.run(["zstd", "-dcq"], input=frame, capture_output=True, check=False)
+    return done.stdout if done.returncode == 0 and len(done.stdout) == raw_bytes else None
+
+
+def chunks_of(data, summary):
+    offset, found = 0, False
+    while offset < len(data):
+        index = index_at(data, offset)
+        following = None
+        if index:
+            found = True
+            (_, _, _, version, kind, _, raw_bytes, frame_bytes, *_), frame = index
+            if version > VERSION:
+                raise NoTrace(f"format version {version} is newer than this reader's {VERSION}")
+            good = 0 < raw_bytes <= MAX_RAW and 0 < frame_bytes <= MAX_FRAME and frame + frame_bytes <= len(data)
+            if good and kind != 0:
+                following = frame + frame_bytes
+            elif good:
+                records = unpacked(data[frame:frame + frame_bytes], raw_bytes)
+                if records is not None:
+                    following = frame + frame_bytes
+                    summary["chunks"] += 1
+                    yield records
+        if following is None:
+            following = next_index(data, offset + (4 if index else 1))
+            summary["dropped_bytes"] += following - offset
+        offset = following
+    if not found:
+        raise NoTrace("no trace")
+
+
+class Mappings:
+    """What is mapped: disjoint ranges, by address."""
+
+    def __init__(self):
+        self.begins, self.ranges = [], []  # ranges: (begin, end, domain)
+
+    def unmap(self, begin, end):
+        first = bisect.bisect_right(self.begins, begin)
+        if first > 0 and self.ranges[first - 1][1] > begin:
+            first -= 1
+        last = first
+        left = []
+        while last < len(self.ranges) and self.ranges[last][0] < end:
+            old_begin, old_end, domain = self.ranges[last]
+            if old_begin < begin:
+                left.append((old_begin, begin, domain))
+            if old_end > end:
+                left.append((end, old_end, domain))
+            last += 1
+        self.ranges[first:last] = left
+        self.begins[first:last] = [entry[0] for entry in left]
+
+    def map(self, begin, end, domain):
+        self.unmap(begin, end)
+        at = bisect.bisect_left(self.begins, begin)
+        self.ranges.insert(at, (begin, end, domain))
+        self.begins.insert(at, begin)
+
+
+class Totals:
+    def __init__(self):
+        self.kinds = collections.Counter()
+        self.blocks = {}
+        self.mappings = Mappings()
+
+    def add(self, kind, record):
+        self.kinds[kind or "unknown"] += 1
+        if kind == "alloc":
+            self.blocks[record["domain"], record["address"]] = record["size"]
+        elif kind == "free":
+            self.blocks.pop((record["domain"], record["address"]), None)
+        elif kind in ("map", "unmap"):
+            begin = record["address"]
+            end = min(begin + record["length"], 1 << 64)
+            if kind == "unmap":
+                self.mappings.unmap(begin, end)
+            elif end > begin:
+                self.mappings.map(begin, end, 2 if record["function"] == 6 else 1)
+
+    def lines(self):
+        for kind in sorted(self.kinds):
+            yield f"{kind} {self.kinds[kind]}"
+        live = collections.defaultdict(lambda: [0, 0])
+        for (domain, _), size in self.blocks.items():
+            live[domain][0] += 1
+            live[domain][1] += size
+        for begin, end, domain in self.mappings.ranges:
+            live[domain][0] += 1
+            live[domain][1] += end - begin
+        for domain, (blocks, size) in sorted(live.items()):
+            yield f"live {DOMAINS.get(domain, 'unknown')} blocks={blocks} bytes={size}"
+
+
+def quoted(text):
+    result, hex_before = "", False
+    for byte in text:
+        char = chr(byte)
+        escape = {"\n": "\\n", "\r": "\\r", "\t": "\\t", '"': '\\"', "'": "\\'", "\\": "\\\\"}.get(char)
+        hex_now = escape is None and (not 32 <= byte < 127 or (hex_before and char in "0123456789abcdefABCDEF"))
+        if hex_now:
+            escape = f"\\x{byte:02x}"
+        result += escape or char
+        hex_before = hex_now
+    return f'"{result}"'
+
+
+def line_of(kind, record):
+    shapes = SHAPES.get(kind, {})
+    words = [kind]
+    for field, value in record.items():
+        shape = shapes.get(field, "a" if field == "address" else "n")
+        if shape == "a":
+            words.append(f"{field}=0x{value:x}")
+        elif shape == "g":
+            words.append(f"{field}={'?' if value == 0 else value - 1}")
+        elif shape == "x":
+            words.append(f"{field}={value.hex()}")
+        elif shape == "t":
+            words.append(f"{field}={quoted(value)}")
+        else:
+            words.append(f"{field}={value}")
+    return " ".join(words)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lines", action="store_true", help="print every record")
+    parser.add_argument("trace")
+    options = parser.parse_args()
+    try:
+        with open(options.trace, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        print(f"format_check: {options.trace}: {error.strerror}", file=sys.stderr)
+        return 3
+    summary, totals = collections.Counter(), Totals()
+    header_seen = False
+    try:
+        for records in chunks_of(data, summary):
+            try:
+                for kind, record in records_of(records):
+                    if kind == "header":
+                        if record["version"] > VERSION:
+                            raise NoTrace(f"format version {record['version']} is newer than this reader's {VERSION}")
+                        if header_seen:
+                            continue
+                        header_seen = True
+                    totals.add(kind, record)
+                    if options.lines and kind is not None:
+                        print(line_of(kind, record))
+            except BadRecord as error:
+                summary["bad_records"] += 1
+                print(f"format_check: {options.trace}: {error}", file=sys.stderr)
+    except NoTrace as error:
+        print(f"format_check: {options.trace}: {error}", file=sys.stderr)
+        return 3
+    if not options.lines:
+        for line in totals.lines():
+            print(line)
+        print(f"chunks {summary['chunks']} dropped_bytes {summary['dropped_bytes']}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
