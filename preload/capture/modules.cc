@@ -6,6 +6,7 @@
 
 #include "formats/encode.h"
 #include "preload/base/clock.h"
+#include "preload/base/exe_path.h"
 #include "preload/base/lock.h"
 #include "preload/base/signal_block.h"
 #include "preload/base/sys.h"
@@ -111,8 +112,7 @@ void ReadBuildId(Slot* slot) {
 Text ModulePath(const char* name, bool first) {
   size_t size = 0;
   if (first && name[0] == '\0') {
-    const long length = sys::ReadLinkAt(AT_FDCWD, "/proc/self/exe", g_path, sizeof g_path);
-    size = sys::Failed(length) ? 0 : static_cast<size_t>(length);
+    size = ReadExePath(g_path, sizeof g_path);
   } else if (TextEquals(name, "linux-vdso.so.1") || TextEquals(name, "linux-gate.so.1")) {
     memcpy(g_path, "[vdso]", 6);
     size = 6;

@@ -8,6 +8,7 @@
 
 #include "formats/encode.h"
 #include "preload/base/clock.h"
+#include "preload/base/exe_path.h"
 #include "preload/base/signal_block.h"
 #include "preload/base/sys.h"
 #include "preload/base/text.h"
@@ -77,8 +78,7 @@ uint64_t ProcessStart() {
 }
 
 const char* ReadExe() {
-  const long length = sys::ReadLinkAt(AT_FDCWD, "/proc/self/exe", g_exe, sizeof g_exe - 1);
-  g_exe[sys::Failed(length) ? 0 : length] = '\0';
+  ReadExePath(g_exe, sizeof g_exe);
   const char* const name = BaseName(g_exe);
   return name[0] == '\0' ? "unknown" : name;
 }

@@ -100,7 +100,7 @@ class LibraryFileTest(tracing.TestCase):
         traced = tracing.run([*enter, shell, "-c", f"LD_PRELOAD=/libollamatrace.so OLLAMATRACE_DIR=/d {command}"])
         self.assertEqual(traced, plain)
         processes = tracing.report(os.path.join(root, "d"))["processes"]
-        self.assertEqual({os.path.basename(p["argv"][0]) for p in processes if p["end"] != "exec"}, {"dash", "cat"})
+        self.assertEqual({tracing.exe_name(p) for p in processes if p["end"] != "exec"}, {"dash", "cat"})
         for process in processes:
             self.assertEqual(process["lost_events"], 0)
         self.assertGreater(sum(p["host"]["allocations"] for p in processes), 2)

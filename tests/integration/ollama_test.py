@@ -4,6 +4,7 @@ Nothing is pulled; the server's home, models and port are the test's own. Works 
 `ollama runner` (cgo) and with those that start llama-server.
 """
 
+import glob
 import json
 import os
 import re
@@ -15,6 +16,19 @@ import urllib.request
 import tracing
 
 GENERATES = 50
+
+
+def children_of(pid):
+    """The processes that `pid` has started and that live, from /proc."""
+    children = set()
+    for path in glob.glob("/proc/[0-9]*/stat"):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                if int(file.read().rsplit(")", 1)[1].split()[1]) == pid:
+                    children.add(int(path.split("/")[2]))
+        except (OSError, IndexError):
+            pass  # it has ended
+    return children
 
 
 class OllamaTest(tracing.TestCase):
@@ -70,6 +84,7 @@ class OllamaTest(tracing.TestCase):
                         "model": "tiny", "prompt": f"request {number}", "raw": True, "stream": False,
                         "options": {"num_predict": 8, "seed": 1, "num_ctx": 256, "num_thread": 1}})
                     self.assertTrue(answer["done"], answer)
+                children = children_of(server.pid)
                 self.call("/api/generate", {"model": "tiny", "keep_alive": 0, "stream": False})
                 tracing.wait_until(lambda: not self.call("/api/ps")["models"], "the model is unloaded")
             except BaseException:
@@ -91,6 +106,9 @@ class OllamaTest(tracing.TestCase):
         # Go's heap comes from mmap, below the runtime; the names stand in .gopclntab alone, as the program is stripped.
         self.assert_names(report, [serve], [r"^runtime\.", r"\(\*mheap\)\."])
 
+        # Whoever lived beside the server while it answered is there.
+        self.assertTrue(children)
+        self.assertLessEqual(children, {p["pid"] for p in report["processes"] if p["ppid"] == server.pid}, everyone)
         runners = [p for p in report["processes"] if p["ppid"] == server.pid and p["end"] != "exec"
                    and ("llama-server" in p["exe"] or "runner" in p["argv"]) and p["host"]["live_bytes"] > 400_000]
         self.assertTrue(runners, everyone)
