@@ -11,7 +11,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "analyzer/report/frame_table.h"
-#include "analyzer/report/function_name.h"
 #include "analyzer/report/units.h"
 
 namespace ollamatrace {
@@ -228,8 +227,7 @@ class Builder {
 
   size_t BlamedFrame(const std::vector<uint32_t>& stack) const {
     for (size_t i = 0; i < stack.size(); ++i) {
-      const ReportFrame& frame = frames_.At(stack[i]);
-      if (!IsPlumbing(frame.function, frame.module)) return i;
+      if (!frames_.At(stack[i]).plumbing) return i;
     }
     return 0;
   }
@@ -363,6 +361,7 @@ class Builder {
     group.frees = stats.frees;
     group.peak_bytes = std::max(stats.peak_bytes, stats.live_bytes);
     group.growth_bytes = stats.growth_bytes;
+    group.growing = stats.growth_bytes > 0 && stats.allocations > 1;
     group.first_seen = Seconds(stats.first_ns);
     group.last_seen = Seconds(stats.last_ns);
     group.frames = std::move(sum.frames);
@@ -424,14 +423,14 @@ class Builder {
 
   bool MayBeLeak(const ReportGroup& group) const {
     if (!CountsAsMemory(group.mapping)) return false;
-    if (group.growth_bytes > 0) return true;
+    if (group.growing) return true;
     return std::any_of(group.processes.begin(), group.processes.end(),
                        [&](size_t i) { return History(i).end == ProcessEnd::kExited; });
   }
 
   // Growth counts in the share of blocks that stayed: a busy cache grows and forgets.
   static double Score(const ReportGroup& group) {
-    if (group.growth_bytes <= 0) return 0;
+    if (!group.growing) return 0;
     return static_cast<double>(group.growth_bytes) * static_cast<double>(group.live_blocks) /
            static_cast<double>(std::max<uint64_t>(group.allocations, 1));
   }

@@ -1,6 +1,7 @@
 #include "analyzer/report/frame_table.h"
 
 #include "absl/strings/escaping.h"
+#include "analyzer/report/function_name.h"
 
 namespace ollamatrace {
 namespace {
@@ -41,7 +42,10 @@ uint32_t FrameTable::Intern(ReportFrame frame) {
       ids_.try_emplace(Key{frame.function, frame.file, frame.line, frame.module, frame.build_id,
                            offset, frame.inlined},
                        static_cast<uint32_t>(frames_.size()));
-  if (added) frames_.push_back(std::move(frame));
+  if (added) {
+    frame.plumbing = IsPlumbing(frame.function, frame.module);
+    frames_.push_back(std::move(frame));
+  }
   return it->second;
 }
 

@@ -5,6 +5,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 
 namespace ollamatrace {
 namespace {
@@ -64,20 +65,24 @@ std::string ShortFunction(string_view name, size_t width) {
   if (name.size() <= width) return std::string(name);
   const string_view qualified = QualifiedName(name);
   if (qualified.size() <= width) return std::string(qualified);
+  const std::string named = absl::StrReplaceAll(qualified, {{"(anonymous namespace)::", ""}});
+  if (named.size() <= width) return named;
   std::string text;
   int depth = 0;
-  for (size_t i = 0; i < qualified.size();) {
-    size_t step = Atom(qualified, i);
+  for (size_t i = 0; i < named.size();) {
+    size_t step = Atom(named, i);
     if (step == 0) {
       step = 1;
-      if (qualified[i] == '<' && depth++ == 0) text += "<...";
-      if (qualified[i] == '>' && depth > 0) --depth;
+      if (named[i] == '<' && depth++ == 0) text += "<...";
+      if (named[i] == '>' && depth > 0) --depth;
     }
-    if (depth == 0) absl::StrAppend(&text, qualified.substr(i, step));
+    if (depth == 0) absl::StrAppend(&text, string_view(named).substr(i, step));
     i += step;
   }
   if (text.size() <= width) return text;
-  return absl::StrCat("...", string_view(text).substr(text.size() - (width - 3)));
+  const string_view tail = string_view(text).substr(text.size() - (width - 3));
+  const size_t scope = tail.find("::");
+  return absl::StrCat("...", scope == string_view::npos ? tail : tail.substr(scope));
 }
 
 bool IsPlumbing(string_view function, string_view module) {
@@ -92,6 +97,10 @@ bool IsPlumbing(string_view function, string_view module) {
   const string_view name = QualifiedName(function);
   for (const string_view prefix : {"operator new",
                                    "std::",
+                                   "_ZSt",
+                                   "_ZNSt",
+                                   "_ZNKSt",
+                                   "_ZN9__gnu_cxx",
                                    "__gnu_cxx::",
                                    "__cxa_",
                                    "runtime.",

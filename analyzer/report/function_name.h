@@ -13,8 +13,8 @@ namespace ollamatrace {
 // std::vector<int>::push_back(int const&)". A part of `name`.
 absl::string_view QualifiedName(absl::string_view name);
 
-// At most `width` characters (at least 8): first the parameters go, then what stands between angle
-// brackets, then the beginning.
+// At most `width` characters (at least 8): first the parameters go, then "(anonymous namespace)::",
+// then what stands between angle brackets, then the outer namespaces, then the beginning.
 std::string ShortFunction(absl::string_view name, size_t width);
 
 // Whether a frame is plumbing between the program and the allocator (operator new, the C and C++

@@ -136,6 +136,7 @@ Json GroupJson(const Report& report, const ReportGroup& group) {
                {"smallest_block", group.smallest_block},
                {"largest_block", group.largest_block},
                {"growth_bytes", group.growth_bytes},
+               {"growing", group.growing},
                {"bytes_per_request", Rate(group.bytes_per_request)},
                {"bytes_per_hour", Rate(group.bytes_per_hour)},
                {"first_seen", Seconds(group.first_seen)},

@@ -22,6 +22,7 @@ struct ReportFrame {
   uint64_t offset =
       0;  // ELF virtual address in the module; the address itself for code of no module
   bool inlined = false;
+  bool plumbing = false;  // an allocator's or a runtime's own, see IsPlumbing
 };
 
 struct ReportDomain {
@@ -86,6 +87,7 @@ struct ReportGroup {
   double share =
       0;  // of the live bytes of all groups that count as memory, 0 to 1; 0 for those that do not
   int64_t growth_bytes = 0;  // after the warm-up, the first quarter of the process's life
+  bool growing = false;      // it grew, and not by one allocation that happened to come late
   std::optional<double> bytes_per_request;
   std::optional<double> bytes_per_hour;
   double first_seen = 0;  // of all allocations

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <ctime>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -103,9 +104,11 @@ void RenderHead(const Report& report, Lines& lines) {
     absl::StrAppend(&head, ", ", Plural(report.requests, "request", "requests"));
   lines.Add(head);
   if (report.since || report.until) {
-    std::string window = "Window: ";
-    absl::StrAppend(&window, "allocated from ", FormatSeconds(report.since.value_or(0)), " on");
-    if (report.until) absl::StrAppend(&window, ", the state at ", FormatSeconds(*report.until));
+    std::string window = "Window:";
+    if (report.since)
+      absl::StrAppend(&window, " allocated from ", FormatSeconds(*report.since), " on");
+    if (report.since && report.until) window += ",";
+    if (report.until) absl::StrAppend(&window, " the state at ", FormatSeconds(*report.until));
     lines.Add(window);
   }
 }
@@ -120,39 +123,64 @@ void AddTree(const Report& report, std::optional<size_t> parent, size_t depth,
   }
 }
 
-std::vector<std::pair<size_t, size_t>> ProcessRows(const Report& report, const TextOptions& options,
-                                                   size_t& hidden, uint64_t& hidden_bytes) {
-  std::vector<std::pair<size_t, size_t>> rows;
-  AddTree(report, std::nullopt, 0, rows);
-  hidden = 0;
-  hidden_bytes = 0;
-  if (options.processes == 0 || rows.size() <= options.processes) return rows;
-  // Those that hold the most stay.
-  std::vector<std::pair<uint64_t, size_t>> by_bytes;
-  for (size_t i = 0; i < report.processes.size(); ++i) {
+// Which processes get a row of their own: those that hold the most.
+std::vector<bool> ShownProcesses(const Report& report, const TextOptions& options) {
+  const size_t count = report.processes.size();
+  if (options.processes == 0 || count <= options.processes + 1)
+    return std::vector<bool>(count, true);
+  std::vector<size_t> order(count);
+  for (size_t i = 0; i < count; ++i) order[i] = i;
+  const auto held = [&](size_t i) {
+    return report.processes[i].host.live_bytes + report.processes[i].memory.mapped;
+  };
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return held(a) > held(b); });
+  std::vector<bool> shown(count, false);
+  for (size_t i = 0; i < options.processes; ++i) shown[order[i]] = true;
+  return shown;
+}
+
+// "and 65 more, with 552.1 KiB live in all: 40 bash, 20 env, ...", as many lines as it takes.
+void RenderOtherProcesses(const Report& report, const std::vector<bool>& shown, Lines& lines) {
+  uint64_t bytes = 0;
+  size_t count = 0;
+  std::map<std::string, size_t> names;
+  for (size_t i = 0; i < shown.size(); ++i) {
+    if (shown[i]) continue;
     const ReportProcess& process = report.processes[i];
-    by_bytes.emplace_back(process.host.live_bytes + process.memory.mapped, i);
+    bytes += process.host.live_bytes + process.memory.mapped;
+    ++count;
+    ++names[ShortStart(Clean(process.name), kProcessWidth)];
   }
-  std::stable_sort(by_bytes.begin(), by_bytes.end(),
-                   [](const auto& a, const auto& b) { return a.first > b.first; });
-  std::vector<bool> shown(report.processes.size(), false);
-  for (size_t i = 0; i < options.processes; ++i) shown[by_bytes[i].second] = true;
-  for (size_t i = options.processes; i < by_bytes.size(); ++i) hidden_bytes += by_bytes[i].first;
-  hidden = by_bytes.size() - options.processes;
-  std::erase_if(rows, [&](const auto& row) { return !shown[row.first]; });
-  return rows;
+  if (count == 0) return;
+  constexpr absl::string_view kIndent = "          ";
+  std::string line = absl::StrCat(kIndent, "and ", FormatCount(count), " more, with ", Bytes(bytes),
+                                  " live in all:");
+  const char* separator = " ";
+  for (const auto& [name, times] : names) {
+    const std::string word = absl::StrCat(times, " ", name);
+    if (line.size() + word.size() > 110) {
+      lines.Add(absl::StrCat(line, *separator == ',' ? "," : ""));
+      line = std::string(kIndent);
+      separator = " ";
+    }
+    absl::StrAppend(&line, separator, word);
+    separator = ", ";
+  }
+  lines.Add(line);
 }
 
 void RenderProcesses(const Report& report, const TextOptions& options, Lines& lines) {
-  size_t hidden = 0;
-  uint64_t hidden_bytes = 0;
-  const auto rows = ProcessRows(report, options, hidden, hidden_bytes);
-  if (rows.empty()) return;
+  if (report.processes.empty()) return;
+  const std::vector<bool> shown = ShownProcesses(report, options);
+  std::vector<std::pair<size_t, size_t>> rows;
+  AddTree(report, std::nullopt, 0, rows);
   lines.Add("");
   lines.Add(absl::StrFormat("%8s  %s %-8s %10s %10s %10s %10s %10s", "PID",
                             Column("PROCESS", kProcessWidth), "END", "LIVE HEAP", "BLOCKS",
                             "PEAK HEAP", "MAPPED", "RSS"));
   for (const auto& [index, depth] : rows) {
+    if (!shown[index]) continue;
     const ReportProcess& process = report.processes[index];
     const std::string name =
         ShortStart(absl::StrCat(std::string(2 * depth, ' '), ProcessName(process)), kProcessWidth);
@@ -172,10 +200,7 @@ void RenderProcesses(const Report& report, const TextOptions& options, Lines& li
           Bytes(gpu.live_bytes), FormatCount(gpu.live_blocks), Bytes(gpu.peak_bytes)));
     }
   }
-  if (hidden > 0) {
-    lines.Add(absl::StrFormat("%8s  and %s more, with %s live in all", "", FormatCount(hidden),
-                              Bytes(hidden_bytes)));
-  }
+  RenderOtherProcesses(report, shown, lines);
 }
 
 // ---- Groups ----
@@ -202,47 +227,61 @@ std::string FrameName(const ReportFrame& frame, size_t width) {
   return ShortFunction(Clean(frame.function), width);
 }
 
+// A row of a stack as it is shown: one frame, or several that are only counted.
+struct FrameRow {
+  size_t first = 0;
+  size_t count = 1;
+  bool plumbing = false;  // of a row of several
+};
+
+std::vector<FrameRow> FrameRows(const Report& report, const ReportGroup& group, uint64_t limit) {
+  const std::vector<uint32_t>& frames = group.frames;
+  const auto plumbing = [&](size_t i) { return report.frames[frames[i]].plumbing; };
+  std::vector<FrameRow> rows;
+  for (size_t i = 0; i < frames.size();) {
+    size_t end = i + 1;
+    // The innermost frame stays: it says by which function the memory was asked for.
+    if (limit != 0 && i > 0 && plumbing(i)) {
+      while (end < frames.size() && plumbing(end)) ++end;
+    }
+    rows.push_back({i, end - i, end - i > 1});
+    i = end;
+  }
+  if (limit == 0 || rows.size() <= limit + 1) return rows;
+  // Of the callers, the nearest and the outermost.
+  const size_t outer = limit >= 4 ? 2 : 0;
+  const size_t inner = limit - outer;
+  const size_t after = rows.size() - outer;
+  const size_t next = after < rows.size() ? rows[after].first : frames.size();
+  const FrameRow rest = {rows[inner].first, next - rows[inner].first, false};
+  rows.erase(rows.begin() + static_cast<std::ptrdiff_t>(inner),
+             rows.begin() + static_cast<std::ptrdiff_t>(after));
+  rows.insert(rows.begin() + static_cast<std::ptrdiff_t>(inner), rest);
+  return rows;
+}
+
 void RenderFrames(const Report& report, const ReportGroup& group, const TextOptions& options,
                   Lines& lines) {
-  const std::vector<uint32_t>& frames = group.frames;
-  const auto one = [&](size_t i) {
-    const ReportFrame& frame = report.frames[frames[i]];
+  for (const FrameRow& row : FrameRows(report, group, options.frames)) {
+    const ReportFrame& frame = report.frames[group.frames[row.first]];
+    if (row.count > 1) {
+      lines.Add(absl::StrCat("        ... ", row.count,
+                             row.plumbing ? " frames of allocator and runtime" : " frames"));
+      continue;
+    }
     if (report.group_by == "module") {
       lines.Add(
           absl::StrCat("        ", frame.module.empty() ? "in no module" : Clean(frame.module)));
-      return;
+      continue;
     }
     const std::string name = FrameName(frame, kFunctionWidth - (frame.inlined ? 10 : 0));
     const std::string place =
         frame.function.empty() && frame.file.empty() ? "" : Place(frame, kPlaceWidth);
+    const bool blamed = row.first == group.blamed_frame && group.frames.size() > 1;
     lines.Add(absl::StrCat(
-        "      ", i == group.blamed_frame && frames.size() > 1 ? "> " : "  ",
+        "      ", blamed ? "> " : "  ",
         Column(absl::StrCat(name, frame.inlined ? " (inlined)" : ""), kFunctionWidth), " ", place));
-  };
-  const auto skipped = [&](size_t count, absl::string_view what) {
-    lines.Add(absl::StrCat("        ... ", Plural(count, "frame", "frames"), what));
-  };
-  if (options.frames == 0 || frames.size() <= options.frames + 1) {
-    for (size_t i = 0; i < frames.size(); ++i) one(i);
-    return;
   }
-  // Of an allocator's or a runtime's own frames the innermost is enough; of the callers, the
-  // nearest and the outermost.
-  size_t first = 0;
-  size_t left = options.frames;
-  if (group.blamed_frame > 2) {
-    one(0);
-    skipped(group.blamed_frame - 1, " of allocator and runtime");
-    first = group.blamed_frame;
-  }
-  if (frames.size() - first <= left + 1) {
-    for (size_t i = first; i < frames.size(); ++i) one(i);
-    return;
-  }
-  const size_t outer = left >= 4 ? 2 : 0;
-  for (size_t i = first; i < first + left - outer; ++i) one(i);
-  skipped(frames.size() - first - left, "");
-  for (size_t i = frames.size() - outer; i < frames.size(); ++i) one(i);
 }
 
 std::string Owner(const Report& report, const ReportGroup& group) {
@@ -354,7 +393,7 @@ void RenderText(const Report& report, const TextOptions& options, const OutputSi
 void RenderLeaks(const Report& report, const TextOptions& options, const OutputSink& sink) {
   Lines lines(sink);
   RenderHead(report, lines);
-  const auto growing = [](const ReportGroup& group) { return group.growth_bytes > 0; };
+  const auto growing = [](const ReportGroup& group) { return group.growing; };
   const auto first_kept = std::find_if_not(report.groups.begin(), report.groups.end(), growing);
   const auto render = [&](auto begin, auto end) {
     lines.Add("");
