@@ -31,6 +31,7 @@ struct Tree {
   ThreadUnwindCache* cache;
   uint32_t state;
   int max = kMaxTestDepth;
+  bool max_varies = false;
   Stack last;
   long walks = 0;
   long unchanged_frames = 0;
@@ -45,6 +46,7 @@ __attribute__((noinline)) void Compare(Tree* tree) {
   const CallerFrame start = OLLAMATRACE_CALLER_FRAME();
   uintptr_t pcs[kMaxTestDepth];
   uintptr_t fresh_pcs[kMaxTestDepth];
+  if (tree->max_varies) tree->max = 1 + static_cast<int>(tree->Draw(30));
   const UnwindResult result = Unwind(tree->cache, start, pcs, tree->max);
   const OwnedUnwindCache none;
   const UnwindResult fresh = Unwind(none.get(), start, fresh_pcs, tree->max);
@@ -65,6 +67,11 @@ void Grow(Tree* tree, int depth);
 __attribute__((noinline)) void Plain(Tree* tree, int depth) {
   Grow(tree, depth);
   __asm__ volatile("");
+}
+// Another function whose frame cannot be told from Plain's but by the return address into it.
+__attribute__((noinline)) void PlainToo(Tree* tree, int depth) {
+  Grow(tree, depth);
+  __asm__ volatile("# too");
 }
 __attribute__((noinline)) void WithBuffer(Tree* tree, int depth) {
   char memory[300];
@@ -95,9 +102,9 @@ __attribute__((noinline)) void Catching(Tree* tree, int depth) {
 __attribute__((noinline)) void Grow(Tree* tree, int depth) {
   const uint32_t children = 1 + tree->Draw(3);
   for (uint32_t i = 0; i < children; ++i) {
-    Compare(tree);
+    if (depth == 0 || tree->Draw(3) == 0) Compare(tree);
     if (depth == 0 || testing::Test::HasFatalFailure()) return;
-    switch (tree->Draw(6)) {
+    switch (tree->Draw(8)) {
       case 0:
         Plain(tree, depth - 1);
         break;
@@ -111,6 +118,10 @@ __attribute__((noinline)) void Grow(Tree* tree, int depth) {
         WithAlloca(tree, depth - 1);
         break;
       case 4:
+      case 5:
+        PlainToo(tree, depth - 1);
+        break;
+      case 6:
         Catching(tree, depth - 1);
         break;
       default:
@@ -150,10 +161,8 @@ TEST_F(ReuseTest, NeverChangesAResultThatIsCut) {
 
 TEST_F(ReuseTest, MaxMayChange) {
   Tree tree = {.cache = cache(), .state = 7};
-  for (int i = 0; i < 40; ++i) {
-    tree.max = 1 + static_cast<int>(tree.Draw(30));
-    GrowTrees(&tree, 1, 6);
-  }
+  tree.max_varies = true;
+  GrowTrees(&tree, 40, 9);
   EXPECT_GT(tree.walks, 500);
 }
 
