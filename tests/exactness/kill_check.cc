@@ -32,8 +32,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr int kThreads = 4;
-
 void SleepMicroseconds(uint64_t us) {
   const timespec time = {static_cast<time_t>(us / 1000000), static_cast<long>(us % 1000000 * 1000)};
   nanosleep(&time, nullptr);
@@ -57,7 +55,8 @@ bool TakeOne(InBetween* sizes, uint64_t size) {
 }
 
 // Compares the heap slots with the trace's blocks.
-void CheckBlocks(const OpLog& log, const LiveState& state, std::vector<std::string>* problems) {
+void CheckBlocks(const OpLog& log, const LiveState& state, int threads,
+                 std::vector<std::string>* problems) {
   std::unordered_map<uint64_t, LiveState::Block> live = state.blocks();
   const auto take = [&](uint64_t address, uint64_t size) {
     const auto it = live.find(address);
@@ -99,7 +98,7 @@ void CheckBlocks(const OpLog& log, const LiveState& state, std::vector<std::stri
       problems->push_back(Format("a false survivor", address, block.size));
     }
   }
-  if (noise > kThreads) {
+  if (noise > threads) {
     problems->push_back(
         Format("false survivors that lived for a moment", 0, static_cast<uint64_t>(noise)));
   }
@@ -150,7 +149,8 @@ struct Plan {
   std::string target;
   std::string library;
   std::string mode;
-  std::string end;       // "kill", or an END of kill_target.
+  std::string end;  // "kill", or an END of kill_target.
+  int threads = 4;
   bool at_once = false;  // Killed while it is still starting.
 };
 
@@ -176,7 +176,7 @@ std::vector<std::string> RunOnce(const Plan& plan, const std::string& folder,
   const std::string traces = folder + "/trace";
   fs::create_directory(traces);
   const bool killed = plan.end == "kill";
-  const pid_t pid = StartTraced({plan.target, log_path, std::to_string(kThreads),
+  const pid_t pid = StartTraced({plan.target, log_path, std::to_string(plan.threads),
                                  killed ? "none" : plan.end, std::to_string(random() % 60000 + 1)},
                                 plan.library, traces, plan.mode);
   if (killed) {
@@ -233,7 +233,7 @@ std::vector<std::string> RunOnce(const Plan& plan, const std::string& folder,
       if (state.mismatches != 0) {
         problems.push_back(std::to_string(state.mismatches) + " mismatches");
       }
-      CheckBlocks(log, state, &problems);
+      CheckBlocks(log, state, plan.threads, &problems);
       CheckMappings(log, state, &problems);
       if (!problems.empty()) {
         problems.insert(problems.end(), state.complaints.begin(), state.complaints.end());
@@ -255,7 +255,8 @@ int Main(int argc, char** argv) {
   std::vector<Plan> plans;
   for (const char* mode : {"survivors", "full"}) {
     for (int i = 0; i < runs / 2; ++i) {
-      plans.push_back({argv[1], argv[2], mode, "kill", /*at_once=*/i % 8 == 7});
+      static constexpr int kThreads[] = {1, 2, 4, 16};
+      plans.push_back({argv[1], argv[2], mode, "kill", kThreads[i % 4], /*at_once=*/i % 8 == 7});
     }
     for (const char* end : {"segv", "_exit", "quick_exit", "abort", "return"}) {
       for (int i = 0; i < endings; ++i) plans.push_back({argv[1], argv[2], mode, end});
@@ -274,8 +275,9 @@ int Main(int argc, char** argv) {
       continue;
     }
     ++failures;
-    printf("run %zu, mode %s, end %s%s, kept in %s:\n", i, plans[i].mode.c_str(),
-           plans[i].end.c_str(), plans[i].at_once ? " at once" : "", folder.c_str());
+    printf("run %zu, mode %s, %d threads, end %s%s, kept in %s:\n", i, plans[i].mode.c_str(),
+           plans[i].threads, plans[i].end.c_str(), plans[i].at_once ? " at once" : "",
+           folder.c_str());
     for (size_t n = 0; n < problems.size() && n < 30; ++n) printf("  %s\n", problems[n].c_str());
     if (problems.size() > 30) printf("  and %zu more\n", problems.size() - 30);
     fflush(stdout);
