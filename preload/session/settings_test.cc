@@ -1,0 +1,90 @@
+#include "preload/session/settings.h"
+
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace ollamatrace {
+namespace {
+
+using ::testing::HasSubstr;
+
+class SettingsTest : public ::testing::Test {
+ protected:
+  Settings Read(std::vector<const char*> environment, const char* exe = "llama-server") {
+    environment.push_back(nullptr);
+    environment_ = std::move(environment);
+    Settings settings;
+    ReadSettings(const_cast<char* const*>(environment_.data()), exe, &settings);
+    return settings;
+  }
+
+ private:
+  std::vector<const char*> environment_;
+};
+
+TEST_F(SettingsTest, DefaultsWithoutAnything) {
+  const Settings settings = Read({"PATH=/bin", "OLLAMATRACE_DIRECTORY=/x", "OLLAMATRACE_MOD=full"});
+  EXPECT_EQ(settings.folder, nullptr);
+  EXPECT_EQ(settings.temporary, nullptr);
+  EXPECT_EQ(settings.mode, Mode::kSurvivors);
+  EXPECT_EQ(settings.depth, 128);
+  EXPECT_EQ(settings.sample_ns, 1'000'000'000u);
+  EXPECT_TRUE(settings.traced);
+  EXPECT_STREQ(settings.complaints, "");
+}
+
+TEST_F(SettingsTest, NoEnvironmentAtAll) {
+  Settings settings;
+  ReadSettings(nullptr, "x", &settings);
+  EXPECT_TRUE(settings.traced);
+}
+
+TEST_F(SettingsTest, GoodValues) {
+  const Settings settings =
+      Read({"OLLAMATRACE_DIR=/var/trace", "TMPDIR=/scratch", "OLLAMATRACE_MODE=full",
+            "OLLAMATRACE_DEPTH=512", "OLLAMATRACE_SAMPLE_MS=0", "OLLAMATRACE_UNWINDER=libunwind"});
+  EXPECT_STREQ(settings.folder, "/var/trace");
+  EXPECT_STREQ(settings.temporary, "/scratch");
+  EXPECT_EQ(settings.mode, Mode::kFull);
+  EXPECT_EQ(settings.depth, 512);
+  EXPECT_EQ(settings.sample_ns, 0u);
+  EXPECT_STREQ(settings.unwinder, "libunwind");
+  EXPECT_STREQ(settings.complaints, "");
+}
+
+TEST_F(SettingsTest, OnlyNamesPrograms) {
+  EXPECT_TRUE(Read({"OLLAMATRACE_ONLY=llama-server,ollama"}).traced);
+  EXPECT_TRUE(Read({"OLLAMATRACE_ONLY=ollama,llama-server"}).traced);
+  EXPECT_TRUE(Read({"OLLAMATRACE_ONLY="}).traced);
+  EXPECT_FALSE(Read({"OLLAMATRACE_ONLY=llama"}).traced);
+  EXPECT_FALSE(Read({"OLLAMATRACE_ONLY=llama-server2,xllama-server"}).traced);
+  EXPECT_FALSE(Read({"OLLAMATRACE_ONLY=,"}).traced);
+}
+
+TEST_F(SettingsTest, BadValuesAreIgnoredAndSaid) {
+  for (const char* entry :
+       {"OLLAMATRACE_MODE=banana", "OLLAMATRACE_MODE=fullest", "OLLAMATRACE_DEPTH=0",
+        "OLLAMATRACE_DEPTH=513", "OLLAMATRACE_DEPTH=-5", "OLLAMATRACE_DEPTH=12x",
+        "OLLAMATRACE_DEPTH=99999999999999999999", "OLLAMATRACE_SAMPLE_MS=soon",
+        "OLLAMATRACE_SAMPLE_MS=-1", "OLLAMATRACE_SAMPLE_MS=86400001"}) {
+    const Settings settings = Read({entry});
+    EXPECT_EQ(settings.mode, Mode::kSurvivors) << entry;
+    EXPECT_EQ(settings.depth, 128) << entry;
+    EXPECT_EQ(settings.sample_ns, 1'000'000'000u) << entry;
+    EXPECT_THAT(settings.complaints, HasSubstr(std::string(entry) + " is ignored: ")) << entry;
+  }
+}
+
+TEST_F(SettingsTest, ComplaintsAreBoundedAndPrintable) {
+  const std::string entry = "OLLAMATRACE_MODE=\n\x7f" + std::string(5000, 'x');
+  const Settings settings = Read(std::vector<const char*>(30, entry.c_str()));
+  const std::string said = settings.complaints;
+  EXPECT_LT(said.size(), sizeof settings.complaints);
+  EXPECT_THAT(said, HasSubstr("OLLAMATRACE_MODE=??xxx"));
+}
+
+}  // namespace
+}  // namespace ollamatrace
