@@ -51,7 +51,8 @@ struct FrameZone {
   uint32_t begin;
   uint32_t end;
   uint32_t reported_end;  // the frame before it was the outermost one that the caller saw
-  bool complete;  // the walk ended after these frames; if not, what follows them must be walked
+  bool complete;    // the walk ended after these frames; if not, what follows them must be walked
+  bool any_hidden;  // whether one of the frames may be hidden
   Frame frames[kFrames + 1];
   Check checks[kChecks];
 };

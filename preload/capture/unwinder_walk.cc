@@ -60,7 +60,9 @@ class Recorder {
     zone_->end = static_cast<uint32_t>(frame_ - zone_->frames);
     zone_->reported_end = closed_ ? 0 : zone_->end;
     zone_->complete = complete;
+    zone_->any_hidden = any_hidden_;
   }
+  bool any_hidden() const { return any_hidden_; }
 
   const Frame* frames_begin() const { return zone_->frames + FrameZone::kFrameHeadroom; }
   const Frame* frames_end() const { return frame_; }
@@ -79,6 +81,7 @@ class Recorder {
       return;
     }
     last_step_ = check_;
+    any_hidden_ |= hidden;
     *frame_++ = {pc, sp, bp, static_cast<uint32_t>(check_ - zone_->checks), exact, hidden};
   }
 
@@ -87,6 +90,7 @@ class Recorder {
   Check* check_;
   Check* last_step_ = check_;
   bool closed_ = false;
+  bool any_hidden_ = false;
 };
 
 // For walks that are not to be remembered.
@@ -278,6 +282,12 @@ bool SameFrame(const Frame& frame, const Position& position) {
 Frame* FirstChanged(FrameZone* zone, Frame* frame) {
   const Check* const end = zone->checks + zone->frames[zone->end].first_check;
   const Check* check = zone->checks + frame->first_check;
+  // Four at a time without a branch: they nearly always hold.
+  while (end - check >= 4 &&
+         ((*check[0].address ^ check[0].value) | (*check[1].address ^ check[1].value) |
+          (*check[2].address ^ check[2].value) | (*check[3].address ^ check[3].value)) == 0) {
+    check += 4;
+  }
   while (check != end && *check->address == check->value) ++check;
   if (check == end) return zone->frames + zone->end;
   const auto index = static_cast<uint32_t>(check - zone->checks);
@@ -310,6 +320,7 @@ bool Prepend(const Recorder& record, FrameZone* zone, Frame* kept) {
     first[i].first_check += first_check - FrameZone::kCheckHeadroom;
   }
   zone->begin = static_cast<uint32_t>(first - zone->frames);
+  zone->any_hidden |= record.any_hidden();
   return true;
 }
 
@@ -341,11 +352,7 @@ class RememberingWalk {
     Frame* changed = FirstChanged(zone_, old_);
     if (changed == end && (zone_->complete || end - old_ >= max - *depth)) {
       const int before = *depth;
-      Frame* frame = old_;
-      for (; frame != end && *depth < max; ++frame) {
-        pcs[*depth] = frame->pc;
-        *depth += frame->hidden ? 0 : 1;
-      }
+      const Frame* frame = ReportUpTo(end, pcs, max, depth);
       if (frame == end && !zone_->complete && *depth < max) {  // there were hidden ones
         *depth = before;
       } else {
@@ -373,6 +380,32 @@ class RememberingWalk {
   }
 
  private:
+  // Reports the frames from old_ to `end`, or as many as there is room for; answers where it
+  // stopped.
+  const Frame* ReportUpTo(const Frame* end, uintptr_t* pcs, int max, int* depth) const {
+    const Frame* frame = old_;
+    int count = *depth;
+    if (zone_->any_hidden) {
+      for (; frame != end && count < max; ++frame) {
+        pcs[count] = frame->pc;
+        count += frame->hidden ? 0 : 1;
+      }
+    } else {
+      if (end - frame > max - count) end = frame + (max - count);
+      uintptr_t* out = pcs + count;
+      count += static_cast<int>(end - frame);
+      for (; end - frame >= 4; frame += 4, out += 4) {
+        out[0] = frame[0].pc;
+        out[1] = frame[1].pc;
+        out[2] = frame[2].pc;
+        out[3] = frame[3].pc;
+      }
+      for (; frame != end; ++frame) *out++ = frame->pc;
+    }
+    *depth = count;
+    return frame;
+  }
+
   void TakeOver(const Frame* end) {
     if (Prepend(record_, zone_, old_)) return;
     const bool complete = zone_->complete;
