@@ -124,7 +124,9 @@ absl::Status CheckPreloadable(const std::string& program) {
       return No(file_name, "linked against musl, not glibc");
     return absl::OkStatus();
   }
-  if (table.empty()) return absl::OkStatus();
+  if (table.empty() || table.size() < size_t{header.e_phnum} * sizeof(Elf64_Phdr)) {
+    return absl::OkStatus();
+  }
   return No(file_name, "linked statically");
 }
 

@@ -423,6 +423,11 @@ class Builder {
 
   bool MayBeLeak(const ReportGroup& group) const {
     if (!CountsAsMemory(group.mapping)) return false;
+    // What a program held when it gave way to another one is gone.
+    if (std::all_of(group.processes.begin(), group.processes.end(),
+                    [&](size_t i) { return History(i).end == ProcessEnd::kExec; })) {
+      return false;
+    }
     if (group.growing) return true;
     return std::any_of(group.processes.begin(), group.processes.end(),
                        [&](size_t i) { return History(i).end == ProcessEnd::kExited; });

@@ -291,6 +291,13 @@ std::string Owner(const Report& report, const ReportGroup& group) {
              : absl::StrCat(Clean(first.name), " in ", group.processes.size(), " processes");
 }
 
+const char* Ending(const Report& report, const ReportGroup& group) {
+  if (group.verdict == "live-at-kill") return ", live at the kill";
+  const bool exec = std::all_of(group.processes.begin(), group.processes.end(),
+                                [&](size_t i) { return report.processes[i].end == "exec"; });
+  return exec ? ", until its exec" : "";
+}
+
 std::string DomainText(const ReportGroup& group) {
   if (group.mapping == "file") return "file mapping";
   if (group.mapping == "reserved") return "address space reserved";
@@ -315,8 +322,7 @@ void RenderGroup(const Report& report, const ReportGroup& group, const TextOptio
       CountsAsMemory(group.mapping) ? absl::StrFormat("%5.1f %%", group.share * 100) : "     - ";
   lines.Add(absl::StrFormat("#%-4d %10s in %s  %s  %s, %s%s%s", group.rank, Bytes(group.live_bytes),
                             Column(Plural(group.live_blocks, "block", "blocks"), 14), share,
-                            DomainText(group), Owner(report, group),
-                            group.verdict == "live-at-kill" ? ", live at the kill" : "",
+                            DomainText(group), Owner(report, group), Ending(report, group),
                             group.thread.empty() ? "" : ", " + Clean(group.thread)));
   std::string history =
       absl::StrCat("      seen ", FormatSeconds(group.first_seen), " to ",
