@@ -124,8 +124,7 @@ class LeakyServerTest(tracing.TestCase):
                          and own_frame(g)["file"].endswith(leak["file"])]
                 self.assertEqual(len(found), 1, leak)
                 self.assert_is_leak(found[0], leak)
-        for process in report["processes"]:
-            self.assertEqual(process["lost_events"], 0, process)
+        self.assert_nothing_lost(report)
         text = tracing.leakview("report", session)
         self.assertEqual(text.status, 0, text.stderr)
         self.assertIn("MakeTableOnce", text.stdout)

@@ -35,8 +35,7 @@ class LlamaServerCase(tracing.TestCase):
         self.assertEqual(traced, plain)
         self.assertEqual(status, plain_status)
         report = tracing.report(session)
-        for process in report["processes"]:
-            self.assertEqual(process["lost_events"], 0, process)
+        self.assert_nothing_lost(report)
         process = tracing.last_image(report, pid)
         self.assertEqual(process["end"], end)
         self.assertGreater(process["host"]["allocations"], 10000)

@@ -149,6 +149,14 @@ class TestCase(unittest.TestCase):
             self.skipTest(f"{name} is not installed")
         return path
 
+    def assert_nothing_lost(self, report):
+        """No event is missing: none is counted as lost, each free has its block and no block lies over a live one."""
+        self.assertTrue(report["processes"], "no trace")
+        self.assertEqual([p for p in report["processes"] if p["lost_events"]], [])
+        coverage = report["coverage"]
+        for count in ("lost_events", "unmatched_frees", "allocations_over_live", "unreadable_traces", "damaged_chunks"):
+            self.assertEqual(coverage[count], 0, (count, coverage))
+
     def folder(self):
         return temporary_folder(self.id().rsplit(".", 1)[-1])
 
