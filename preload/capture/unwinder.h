@@ -3,11 +3,11 @@
 
 // Call stacks of the calling thread, for the hot path of the hooks.
 //
-// What is promised: no lock, no allocation, no write to errno; no system call except where a thread
-// is first seen on a stack (its bounds are looked up once) or a return address outside every known
-// module is first seen. A corrupted stack gives a short stack, never a fault: every address is
-// checked against the readable mapping that holds the stack before it is read. May be called from a
-// signal handler.
+// What is promised: no lock, no allocation, no write to errno; no system call except where a walk
+// comes to a page of a stack, or to a program counter, that is new. A corrupted stack gives a short
+// stack, never a fault: every address is checked against pages known to be readable before it is
+// read. Takes about 1 KiB of stack at most. May be called from a signal handler, also one that
+// interrupts a walk with the same cache.
 //
 // How it works and what it does not do: UNWINDER.md.
 

@@ -24,7 +24,8 @@ enum class ModuleLookup {
   kBusy,     // the list is being changed: the answer is not worth remembering
 };
 
-// The module whose code holds `pc`: a registered one, else one that _dl_find_object knows.
+// The module whose code holds `pc`: a registered one (if _dl_find_object does not deny it), else
+// one that _dl_find_object knows.
 ModuleLookup FindModule(uintptr_t pc, ModuleTables* tables);
 
 // A number that changes whenever the list does; never 0, and below 2^16. What was learnt from the
