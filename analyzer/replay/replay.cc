@@ -85,9 +85,12 @@ void Replay::Saw(uint64_t time_ns) {
 }
 
 Replay::Row Replay::RowOf(const StackKey& key) {
+  // An event is often followed by one of the same stack.
+  if (last_row_ < rows_.size() && rows_[last_row_].first == key) return last_row_;
   const auto [it, added] = row_of_.try_emplace(key, static_cast<Row>(rows_.size()));
   if (added) rows_.emplace_back(key, StackStats{});
-  return it->second;
+  last_row_ = it->second;
+  return last_row_;
 }
 
 void Replay::AddToRequests(Row row, uint64_t time_ns, uint64_t size, bool born) {

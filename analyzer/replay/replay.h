@@ -94,6 +94,7 @@ class Replay : public TraceVisitor {
   ProcessHistory history_;
   absl::flat_hash_map<StackKey, Row> row_of_;
   std::vector<std::pair<StackKey, StackStats>> rows_;
+  Row last_row_ = kNoRow;
   LiveHistory growth_;
   BlockMap heap_;
   std::map<Domain, BlockMap> others_;

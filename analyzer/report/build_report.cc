@@ -111,6 +111,9 @@ class Builder {
     if (session_.until_ns != kNever) report_.until = Seconds(session_.until_ns);
     static constexpr const char* kGroupBy[] = {"stack", "function", "module", "thread"};
     report_.group_by = kGroupBy[static_cast<int>(query_.group_by)];
+    report_.filtered = !query_.processes.empty() || !query_.modules.empty() ||
+                       !query_.functions.empty() || !query_.domains.empty() ||
+                       query_.min_bytes > 0 || report_.since || report_.until;
     AddProcesses();
     AddGroups();
     AddCoverage();

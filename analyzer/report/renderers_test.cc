@@ -115,7 +115,10 @@ TEST(RenderText, NothingIsLive) {
   EXPECT_THAT(Text(Build({.functions = {"nothing"}})),
               HasSubstr("Nothing is live that passes the filters."));
   EXPECT_THAT(Text(Build({.processes = {"nothing"}})), HasSubstr("No process passes the filters."));
-  EXPECT_THAT(Text(Report{}), HasSubstr("No process"));
+  Report nothing;
+  EXPECT_THAT(Text(nothing), HasSubstr("No process.\n"));
+  nothing.processes.emplace_back();
+  EXPECT_THAT(Text(nothing), HasSubstr("Nothing is live.\n"));
 }
 
 TEST(RenderText, ControlCharactersDoNotReachTheTerminal) {

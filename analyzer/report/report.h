@@ -136,6 +136,7 @@ struct Report {
   std::optional<double> since;  // the window, when one was asked for
   std::optional<double> until;
   uint64_t requests = 0;
+  bool filtered = false;                 // something may have been left out by a filter
   std::string group_by;                  // "stack", "function", "module", "thread"
   std::vector<ReportProcess> processes;  // by start
   std::vector<ReportGroup> groups;       // by rank

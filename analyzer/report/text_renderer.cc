@@ -384,8 +384,10 @@ void RenderText(const Report& report, const TextOptions& options, const OutputSi
   RenderProcesses(report, options, lines);
   lines.Add("");
   if (report.groups.empty()) {
-    lines.Add(report.processes.empty() ? "No process passes the filters."
-                                       : "Nothing is live that passes the filters.");
+    lines.Add(absl::StrCat(report.processes.empty() ? "No process" : "Nothing is live",
+                           !report.filtered           ? "."
+                           : report.processes.empty() ? " passes the filters."
+                                                      : " that passes the filters."));
   } else {
     lines.Add(absl::StrCat("Live memory by ", report.group_by, ": ",
                            Bytes(report.live_bytes_in_all), " in ",
