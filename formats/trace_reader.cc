@@ -106,7 +106,7 @@ constexpr absl::string_view kJournalSuffix = ".journal";
 absl::Status Usable(const JournalSnapshot& journal) {
   switch (journal.state) {
     case JournalState::kUnborn:
-      return absl::InvalidArgumentError("the process ended before its recording began");
+      return absl::InvalidArgumentError("its recording had not begun");
     case JournalState::kFinished:
       return absl::InvalidArgumentError("everything in it is in the trace");
     case JournalState::kActive:

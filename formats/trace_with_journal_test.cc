@@ -182,7 +182,7 @@ TEST_F(TraceWithJournal, AStoppedJournalIsPartOfTheTrace) {
 
 TEST_F(TraceWithJournal, UnusableJournals) {
   const std::vector<std::pair<std::string, std::function<void(JournalHeader&)>>> damages = {
-      {"began", [](JournalHeader& header) { header.state = 0; }},
+      {"begun", [](JournalHeader& header) { header.state = 0; }},
       {"version 9", [](JournalHeader& header) { header.version = 9; }},
       {"not a journal", [](JournalHeader& header) { header.magic[0] = 'x'; }},
   };
