@@ -17,7 +17,8 @@ absl::StatusOr<std::unique_ptr<MappedFile>> MappedFile::Open(const std::string& 
   file->path_ = path;
   file->fd_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
   if (file->fd_ < 0) {
-    const int error = errno == ENOTDIR ? ENOENT : errno;  // A folder of the path is a file: missing.
+    const int error =
+        errno == ENOTDIR ? ENOENT : errno;  // A folder of the path is a file: missing.
     return absl::ErrnoToStatus(error, absl::StrCat("cannot open ", path));
   }
   struct stat status;
