@@ -269,7 +269,9 @@ struct JournalHeader {
   alignas(64) std::atomic<uint64_t> pause_until;
 };
 
-// Offsets in the file, which is sparse: space is reserved before it is touched.
+// Offsets in the file, which is sparse: space is reserved before it is touched. The whole is
+// mapped, and counts against a target's limit on its address space: it is no larger than it need
+// be.
 inline constexpr uint64_t kJournalPage = 4096;
 
 inline constexpr uint64_t kUndoOffset = 64u << 10;
@@ -291,19 +293,19 @@ inline constexpr uint64_t kIdentityOffset = (1u << 20) + (512u << 10);
 inline constexpr uint32_t kIdentityBytes = 128u << 10;
 
 inline constexpr uint64_t kRingsOffset = 2u << 20;
-inline constexpr uint32_t kMaxRings = 8192;
+inline constexpr uint32_t kMaxRings = 4096;
 inline constexpr uint64_t kRingDataOffset = 4u << 20;
 inline constexpr uint32_t kLargeRings = 16;
 inline constexpr uint32_t kLargeRingEvents = 2048;  // 64 KiB
 inline constexpr uint32_t kSmallRingEvents = 256;   // 8 KiB
 
-inline constexpr uint64_t kNodesOffset = 128u << 20;
+inline constexpr uint64_t kNodesOffset = 40u << 20;
 inline constexpr uint32_t kMaxNodes = 4u << 20;  // ids below this
-inline constexpr uint64_t kCountersOffset = 256u << 20;
-inline constexpr uint32_t kMaxCounters = 1u << 20;
-inline constexpr uint64_t kPoolOffset = 512u << 20;
-inline constexpr uint32_t kMaxBlocks = 4u << 20;
-inline constexpr uint32_t kDefaultBlocks = 1u << 20;
+inline constexpr uint64_t kCountersOffset = 104u << 20;
+inline constexpr uint32_t kMaxCounters = 512u << 10;
+inline constexpr uint64_t kPoolOffset = 136u << 20;
+inline constexpr uint32_t kMaxBlocks = 1u << 20;
+inline constexpr uint32_t kDefaultBlocks = kMaxBlocks;
 inline constexpr uint64_t kJournalBytes = kPoolOffset + uint64_t{kMaxBlocks} * sizeof(BlockEntry);
 
 inline constexpr uint32_t RingCapacity(uint32_t ring) {

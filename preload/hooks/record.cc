@@ -47,8 +47,7 @@ inline void Emit(ThreadState* state, uint32_t shard, uint64_t address, uint64_t 
 inline void StartDrainIfDue(ThreadState* state) {
   if (__builtin_expect(state->drain_due, 0)) {
     state->drain_due = false;
-    StartDrainThread(state->ring->head.load(std::memory_order_relaxed) - state->released >=
-                     state->capacity / 2);
+    StartDrainThread(state->ring->head.load(std::memory_order_relaxed));
   }
 }
 
@@ -91,7 +90,10 @@ bool EnterSlow(uintptr_t frame, Nested nested) {
     }
     t_thread.guard = kIdle;
   }
-  if (!EnsureRecording()) return false;
+  if (!EnsureRecording()) {
+    if (g_session.stopped.load(std::memory_order_relaxed)) CountLoss(LossKind::kDiskFull);
+    return false;
+  }
   t_thread.guard_frame = frame;
   t_thread.guard = kInReal;
   return true;

@@ -24,10 +24,10 @@ long CreateJournal(Journal* journal, const char* path) {
   if (result != 0) return result;
   result = sys::Ftruncate(journal->file.fd, kJournalBytes);
   if (result == 0) {
-    // Steps are mapped as they are reserved: a target that calls mlockall must not pull in the
+    // Steps are opened as they are reserved: a target that calls mlockall must not pull in the
     // rest.
     journal->base = static_cast<uint8_t*>(sys::Mmap(
-        nullptr, kJournalBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+        nullptr, kJournalBytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE, journal->file.fd, 0));
     if (journal->base == nullptr) result = -ENOMEM;
   }
   if (result == 0 && !ReserveJournal(journal, 0, kJournalPage)) result = -ENOSPC;
@@ -49,8 +49,7 @@ bool ReserveJournalSlow(Journal* journal, uint64_t offset, uint64_t length) {
     const uint64_t begin = step * kReserveStep;
     const uint64_t bytes = (end - step) * kReserveStep;
     if (ReserveOwnFile(&journal->file, begin, bytes) != 0 ||
-        sys::Mmap(journal->base + begin, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-                  journal->file.fd, begin) == nullptr) {
+        sys::Mprotect(journal->base + begin, bytes, PROT_READ | PROT_WRITE) != 0) {
       return false;
     }
     for (; step < end; ++step) {

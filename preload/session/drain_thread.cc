@@ -21,14 +21,17 @@ namespace {
 
 constexpr size_t kStackBytes = 256u << 10;
 constexpr int kStartTries = 3;
-// A process this young, and quiet, is left alone: most end soon, and some must not have threads
-// yet.
+// A process this young, and this quiet, is left alone: most end soon, and some must not have threads
+// yet. But those that lock themselves in must have ours before: not many events are waited for.
 constexpr uint64_t kQuietNs = 50'000'000;
+constexpr uint64_t kQuietEvents = 256;
+// Nodes whose space is reserved ahead, so that the target's threads need no system call for it.
+constexpr uint64_t kNodesAhead = 16384;
 // While there is work the thread looks again after this long, then more and more seldom.
 constexpr uint64_t kShortNapNs = 2'000'000;
 constexpr uint64_t kLongNapNs = 1'000'000'000;
 
-std::atomic<uint32_t> g_running{0};  // 0: none, 1: starting, 2: runs
+std::atomic<uint32_t> g_running{0};  // 0: there is none, 1: it is started
 std::atomic<int> g_failures{0};
 std::atomic<uint32_t> g_asleep{0};    // futex: 1 while the thread sleeps
 std::atomic<uint32_t> g_progress{0};  // futex: counts batches
@@ -41,7 +44,15 @@ struct timespec Duration(uint64_t nanoseconds) {
           static_cast<long>(nanoseconds % 1'000'000'000)};
 }
 
+void ReserveAhead() {
+  const uint64_t nodes = g_session.journal.header()->next_node.load(std::memory_order_relaxed);
+  if (nodes + kNodesAhead >= kMaxNodes) return;
+  ReserveJournal(&g_session.journal, kNodesOffset + nodes * sizeof(StackNode),
+                 kNodesAhead * sizeof(StackNode));
+}
+
 DrainStatus Batch() {
+  ReserveAhead();
   const FutexLockHolder hold(&g_session.drain_lock);
   if (!GateIsOpen()) return DrainStatus::kIdle;
   return DrainBatch(g_session.drain, true);
@@ -64,7 +75,6 @@ void Sample() {
 void* Run(void*) {
   t_thread.guard = kOwnWork;
   sys::Call(__NR_prctl, 15 /* PR_SET_NAME */, sys::Arg("ollamatrace"));
-  g_running.store(2, std::memory_order_release);
   const uint64_t interval = g_session.settings.sample_ns;
   uint64_t next_sample = MonotonicNs();
   uint64_t nap = kShortNapNs;
@@ -131,8 +141,6 @@ void StartThread() {
 
 }  // namespace
 
-bool DrainThreadRuns() { return g_running.load(std::memory_order_acquire) == 2; }
-
 uint32_t DrainProgress() { return g_progress.load(std::memory_order_acquire); }
 
 void WaitForDrain(uint32_t seen, uint64_t timeout_ns) {
@@ -148,7 +156,7 @@ void WakeProducers() {
 }
 
 bool DrainHint(bool pressing) {
-  if (g_running.load(std::memory_order_relaxed) != 2) return false;
+  if (g_running.load(std::memory_order_relaxed) == 0) return false;
   if (pressing && g_asleep.load(std::memory_order_seq_cst) != 0 &&
       g_asleep.exchange(0, std::memory_order_seq_cst) != 0) {
     sys::FutexWake(&g_asleep, 1);
@@ -156,8 +164,8 @@ bool DrainHint(bool pressing) {
   return true;
 }
 
-void StartDrainThread(bool pressing) {
-  if (!pressing) {
+void StartDrainThread(uint64_t events) {
+  if (events < kQuietEvents) {
     const uint64_t begin = g_begin_ns.load(std::memory_order_relaxed);
     const uint64_t now = MonotonicNs();
     if (begin == 0) g_begin_ns.store(now, std::memory_order_relaxed);

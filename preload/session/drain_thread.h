@@ -9,8 +9,6 @@
 
 namespace ollamatrace {
 
-bool DrainThreadRuns();
-
 // For producers that wait: what DrainProgress answered before the look that found no room goes to
 // WaitForDrain, which returns when it has changed, or after `timeout_ns`.
 uint32_t DrainProgress();

@@ -35,6 +35,7 @@ std::atomic<uint32_t>* g_gate = &g_closed_gate;
 namespace {
 
 constexpr int kWipeOnFork = 18;  // MADV_WIPEONFORK, Linux 4.14
+constexpr int kNoHugePage = 15;  // MADV_NOHUGEPAGE
 constexpr uint64_t kRelieveWaitNs = 2'000'000;
 
 bool g_forked_by_libc = false;
@@ -221,6 +222,9 @@ bool Start(bool forked) {
   g_drain_bytes = DrainBytes(options);
   g_drain_memory = sys::MmapPrivate(g_drain_bytes, MAP_NORESERVE);
   g_table_memory = sys::MmapPrivate(StackTableBytes(), MAP_NORESERVE);
+  // Touched here and there: a huge page each time would cost more than all that is used.
+  if (g_drain_memory != nullptr) sys::Madvise(g_drain_memory, g_drain_bytes, kNoHugePage);
+  if (g_table_memory != nullptr) sys::Madvise(g_table_memory, StackTableBytes(), kNoHugePage);
   if (g_drain_memory != nullptr && g_table_memory != nullptr &&
       ReserveJournal(journal, kUndoOffset, kUndoWords * 8) &&
       ReserveJournal(journal, kDefinitionsOffset, kDefinitionsBytes) &&
@@ -301,7 +305,7 @@ bool EnsureRecording() {
 void StopRecording(const char* reason, long error) {
   Phase expected = Phase::kRecording;
   if (!g_session.phase.compare_exchange_strong(expected, Phase::kOff)) return;
-  const SignalBlock no_signals;
+  g_session.stopped.store(true, std::memory_order_relaxed);
   char text[256];
   TextWriter message(text, sizeof text);
   message.Put("recording stopped: ").Put(reason);
@@ -350,42 +354,42 @@ void RecordMessage(const char* text) {
 }
 
 bool Relieve(RingEntry* ring, uint32_t ring_index) {
-  const int saved_errno = errno;
-  const OwnWork own;
-  JournalHeader* const header = g_session.journal.header();
   while (GateIsOpen() && ring->head.load(std::memory_order_relaxed) -
                                  ring->released.load(std::memory_order_acquire) >=
                              RingCapacity(ring_index)) {
-    header->scan_all.store(1, std::memory_order_release);
+    g_session.journal.header()->scan_all.store(1, std::memory_order_release);
     RelieveAny();
   }
-  errno = saved_errno;
   return GateIsOpen();
 }
 
-void RelieveAny() {
+namespace {
+
+// Drains on the calling thread, which there is no other to do.
+DrainStatus DrainHere() {
   const SignalBlock no_signals;
-  DrainHint(true);
-  const uint32_t seen = DrainProgress();
-  if (!g_session.drain_lock.TryLock()) {
-    WaitForDrain(seen, kRelieveWaitNs);
-    return;
-  }
+  if (!g_session.drain_lock.TryLock()) return DrainStatus::kIdle;
   DrainStatus status = DrainStatus::kIdle;
-  if (GateIsOpen()) status = DrainBatch(g_session.drain, !DrainThreadRuns());
+  if (GateIsOpen()) status = DrainBatch(g_session.drain, true);
   g_session.drain_lock.Unlock();
-  switch (status) {
-    case DrainStatus::kProgress:
-      return;
-    case DrainStatus::kFailed:
+  return status;
+}
+
+}  // namespace
+
+void RelieveAny() {
+  const uint32_t seen = DrainProgress();
+  // A sandboxed thread may be killed for any call but the futex's.
+  if (!DrainHint(true)) {
+    const DrainStatus status = DrainHere();
+    if (status == DrainStatus::kProgress) return;
+    if (status == DrainStatus::kFailed) {
       StopRecording("the trace cannot be written", DrainFailure(g_session.drain));
       return;
-    case DrainStatus::kIdle:    // what is there waits for another producer
-    case DrainStatus::kPaused:  // a reader looks at the journal
-    case DrainStatus::kFull:    // compressing is left to the drain's thread
-      WaitForDrain(seen, kRelieveWaitNs);
-      return;
+    }
   }
+  // What is there waits for another producer, a reader, or the drain's thread.
+  WaitForDrain(seen, kRelieveWaitNs);
 }
 
 }  // namespace ollamatrace

@@ -35,9 +35,10 @@ struct Session {
   OwnFile trace;
   StackTable stacks;
   Drain* drain = nullptr;
-  FutexLock drain_lock;          // around every call of Drain...
-  FutexLock definitions_lock;    // appending to the definitions ring
-  bool may_start_thread = true;  // false in a child of a fork that bypassed libc
+  FutexLock drain_lock;              // around every call of Drain...
+  FutexLock definitions_lock;        // appending to the definitions ring
+  std::atomic<bool> stopped{false};  // before the end of the process: what comes is lost
+  bool may_start_thread = true;      // false in a child of a fork that bypassed libc
 
   // Places in the order, by shard (see journal_layout.h).
   alignas(64) std::atomic<uint32_t> places[kShards];
@@ -68,8 +69,8 @@ inline void CountLoss(LossKind kind, uint64_t events = 1) {
                                                                        std::memory_order_relaxed);
 }
 
-// Makes room in `ring`: drains, or waits until the drain's thread has. False when recording ended.
-// Keeps errno.
+// Makes room in `ring`: waits until the drain's thread has, or drains where there is none. False
+// when recording ended.
 bool Relieve(RingEntry* ring, uint32_t ring_index);
 // Some progress of the drain, for whoever waits for something else: a free ring, room for
 // definitions.
@@ -77,9 +78,9 @@ void RelieveAny();
 // Told now and then by the producers: `pressing` when a ring is half full. Wakes the drain's
 // thread; false when there is none yet.
 bool DrainHint(bool pressing);
-// Starts the drain's thread, unless the process is young and the work not pressing. Not inside
+// Starts the drain's thread, unless the process is young and did little yet. Not inside
 // free: glibc calls that under a lock that pthread_create takes.
-void StartDrainThread(bool pressing);
+void StartDrainThread(uint64_t events);
 
 }  // namespace ollamatrace
 
