@@ -19,7 +19,8 @@ constexpr int kReadAttempts = 16;
 // ModuleTables as words, so that a reader that races a writer has no undefined behaviour, only a
 // stale copy.
 struct Slot {
-  enum Word { kCodeBegin, kCodeEnd, kHeader, kHeaderEnd, kCfiBegin, kCfiEnd, kHidden, kWords };
+  enum Word { kCodeBegin, kCodeEnd, kHeader, kHeaderEnd, kCfiBegin, kCfiEnd, kFlags, kWords };
+  static constexpr uintptr_t kHidden = 1, kCodeReadable = 2;  // in kFlags
   std::atomic<uintptr_t> words[kWords];
 
   uintptr_t Get(Word word) const { return words[word].load(std::memory_order_relaxed); }
@@ -81,6 +82,8 @@ bool DescribeModule(uintptr_t bias, const ElfW(Phdr) * phdrs, int count, ModuleT
     const uintptr_t begin = bias + phdr.p_vaddr;
     const uintptr_t end = begin + phdr.p_memsz;
     if (end < begin) continue;
+    // One segment has no holes.
+    tables->code_readable = tables->code_end == 0 && (phdr.p_flags & PF_R) != 0;
     if (tables->code_end == 0 || begin < tables->code_begin) tables->code_begin = begin;
     if (end > tables->code_end) tables->code_end = end;
   }
@@ -157,7 +160,8 @@ bool FindRegistered(uintptr_t pc, ModuleTables* tables, bool* busy) {
       tables->cfi.header_end = Pointer(slot.Get(Slot::kHeaderEnd));
       tables->cfi.begin = Pointer(slot.Get(Slot::kCfiBegin));
       tables->cfi.end = Pointer(slot.Get(Slot::kCfiEnd));
-      tables->hidden = slot.Get(Slot::kHidden) != 0;
+      tables->hidden = (slot.Get(Slot::kFlags) & Slot::kHidden) != 0;
+      tables->code_readable = (slot.Get(Slot::kFlags) & Slot::kCodeReadable) != 0;
       found = pc >= tables->code_begin && pc < tables->code_end;
     }
     std::atomic_thread_fence(std::memory_order_acquire);
@@ -231,13 +235,14 @@ bool RegisterModule(const ModuleImage& image) {
   const int first = LowerBound(tables.code_begin);
   int last = first;
   while (last < Count() && g_list.slots[last].Get(Slot::kCodeBegin) < tables.code_end) ++last;
-  const uintptr_t words[Slot::kWords] = {tables.code_begin,
-                                         tables.code_end,
-                                         Address(tables.cfi.header),
-                                         Address(tables.cfi.header_end),
-                                         Address(tables.cfi.begin),
-                                         Address(tables.cfi.end),
-                                         image.hidden};
+  const uintptr_t words[Slot::kWords] = {
+      tables.code_begin,
+      tables.code_end,
+      Address(tables.cfi.header),
+      Address(tables.cfi.header_end),
+      Address(tables.cfi.begin),
+      Address(tables.cfi.end),
+      (image.hidden ? Slot::kHidden : 0) | (tables.code_readable ? Slot::kCodeReadable : 0)};
   if (last - first == 1) {  // known already? then nothing that was learnt becomes void
     bool same = true;
     for (int i = 0; i < Slot::kWords; ++i) {

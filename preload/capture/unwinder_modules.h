@@ -16,6 +16,7 @@ struct ModuleTables {
   uintptr_t code_end = 0;
   CfiSection cfi;  // empty when there is none
   bool hidden = false;
+  bool code_readable = false;  // all of [code_begin, code_end), as long as the module is loaded
 };
 
 enum class ModuleLookup {

@@ -38,11 +38,11 @@ struct CodeBytes {
 };
 
 // False where the code cannot be read (execute-only memory, or a mapping that has gone).
-bool ReadCode(uintptr_t pc, const MemoryRegion& code, CodeBytes* out) {
+bool ReadCode(uintptr_t pc, const MemoryRegion& code, bool known_readable, CodeBytes* out) {
   const uintptr_t begin = pc - CodeBytes::kBefore;
   const uintptr_t end = pc + CodeBytes::kAfter;
   if (begin > pc || begin < code.begin || end > code.end) return false;
-  if (ReadableUpTo(PageOf(begin), end) < end) return false;
+  if (!known_readable && ReadableUpTo(PageOf(begin), end) < end) return false;
   std::memcpy(out->bytes, reinterpret_cast<const void*>(begin), sizeof(out->bytes));
   return true;
 }
@@ -91,7 +91,7 @@ UnwindRule RuleOfCode(uintptr_t address, bool exact, const ModuleTables& tables,
                       const MemoryRegion& code_region, RuleWorkspace* workspace) {
   CodeBytes code;
   const uintptr_t pc = exact ? address : address + 1;
-  const bool readable = ReadCode(pc, code_region, &code);
+  const bool readable = ReadCode(pc, code_region, tables.code_readable, &code);
   UnwindRule rule;
   if (!tables.cfi.empty() && FindFrameInfo(tables.cfi, address, &workspace->info) &&
       RunCfiProgram(workspace->info, address, &workspace->rows)) {

@@ -21,8 +21,11 @@ namespace {
 
 constexpr size_t kStackBytes = 256u << 10;
 constexpr int kStartTries = 3;
-// A process this young, and this quiet, is left alone: most end soon, and some must not have threads
-// yet. But those that lock themselves in must have ours before: not many events are waited for.
+constexpr uint64_t kStartNs = 1'000'000'000;  // how long it may take to run
+constexpr uint64_t kFinishNs = 5'000'000'000;
+// A process this young, and this quiet, is left alone: most end soon, and some must not have
+// threads yet. But those that lock themselves in must have ours before: not many events are waited
+// for.
 constexpr uint64_t kQuietNs = 50'000'000;
 constexpr uint64_t kQuietEvents = 256;
 // Nodes whose space is reserved ahead, so that the target's threads need no system call for it.
@@ -31,8 +34,10 @@ constexpr uint64_t kNodesAhead = 16384;
 constexpr uint64_t kShortNapNs = 2'000'000;
 constexpr uint64_t kLongNapNs = 1'000'000'000;
 
-std::atomic<uint32_t> g_running{0};  // 0: there is none, 1: it is started
+constexpr uint32_t kStarts = 1, kRuns = 2;
+std::atomic<uint32_t> g_running{0};  // 0: there is none
 std::atomic<int> g_failures{0};
+std::atomic<bool> g_finish{false};
 std::atomic<uint32_t> g_asleep{0};    // futex: 1 while the thread sleeps
 std::atomic<uint32_t> g_progress{0};  // futex: counts batches
 std::atomic<uint32_t> g_waiting{0};   // producers in WaitForDrain
@@ -74,11 +79,17 @@ void Sample() {
 
 void* Run(void*) {
   t_thread.guard = kOwnWork;
+  g_running.store(kRuns, std::memory_order_release);
+  sys::FutexWake(&g_running, 1);
   sys::Call(__NR_prctl, 15 /* PR_SET_NAME */, sys::Arg("ollamatrace"));
   const uint64_t interval = g_session.settings.sample_ns;
   uint64_t next_sample = MonotonicNs();
   uint64_t nap = kShortNapNs;
   while (GateIsOpen()) {
+    if (g_finish.load(std::memory_order_seq_cst)) {
+      FinishSession();
+      break;
+    }
     const DrainStatus status = Batch();
     WakeProducers();
     if (status == DrainStatus::kFailed) {
@@ -99,11 +110,13 @@ void* Run(void*) {
     if (interval != 0 && next_sample > now && next_sample - now < pause) pause = next_sample - now;
     const struct timespec timeout = Duration(pause);
     g_asleep.store(1, std::memory_order_seq_cst);
+    if (g_finish.load(std::memory_order_seq_cst)) continue;
     const long result = sys::FutexWait(&g_asleep, 1, &timeout);
     g_asleep.store(0, std::memory_order_relaxed);
     nap = result == -ETIMEDOUT ? (nap * 2 < kLongNapNs ? nap * 2 : kLongNapNs) : kShortNapNs;
   }
   g_running.store(0, std::memory_order_release);
+  sys::FutexWake(&g_running, INT_MAX);
   WakeProducers();
   return nullptr;
 }
@@ -111,7 +124,7 @@ void* Run(void*) {
 void StartThread() {
   uint32_t none = 0;
   if (!g_session.may_start_thread || g_failures.load(std::memory_order_relaxed) >= kStartTries ||
-      !g_running.compare_exchange_strong(none, 1)) {
+      !g_running.compare_exchange_strong(none, kStarts)) {
     return;
   }
   const int saved_errno = errno;
@@ -132,6 +145,9 @@ void StartThread() {
     }
     pthread_attr_destroy(&attributes);
   }
+  // glibc's first steps in a new thread are fatal in a sandbox that the target may enter next.
+  const struct timespec timeout = Duration(kStartNs);
+  if (started) sys::FutexWait(&g_running, kStarts, &timeout);
   if (!started) {
     g_failures.fetch_add(1, std::memory_order_relaxed);
     g_running.store(0, std::memory_order_release);
@@ -174,15 +190,30 @@ void StartDrainThread(uint64_t events) {
   StartThread();
 }
 
+bool FinishOnDrainThread() {
+  if (g_running.load(std::memory_order_acquire) != kRuns) return false;
+  g_finish.store(true, std::memory_order_seq_cst);
+  DrainHint(true);
+  // What is not done by then is in the journal.
+  const uint64_t deadline = MonotonicNs() + kFinishNs;
+  const struct timespec timeout = Duration(kFinishNs / 100);
+  while (g_running.load(std::memory_order_acquire) == kRuns && MonotonicNs() < deadline) {
+    sys::FutexWait(&g_running, kRuns, &timeout);
+  }
+  return true;
+}
+
 void TakeFinalSample() {
   if (g_session.settings.sample_ns == 0) return;
-  g_sampler.mallinfo2 = RealMallinfo2();
+  // exit() may have been called by a handler that interrupted malloc, which holds its lock.
+  g_sampler.mallinfo2 = nullptr;
   Sample();
 }
 
 void ForgetDrainThread() {
   g_running.store(0, std::memory_order_relaxed);
   g_failures.store(0, std::memory_order_relaxed);
+  g_finish.store(false, std::memory_order_relaxed);
   g_asleep.store(0, std::memory_order_relaxed);
   g_progress.store(0, std::memory_order_relaxed);
   g_waiting.store(0, std::memory_order_relaxed);

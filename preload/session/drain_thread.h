@@ -15,7 +15,9 @@ uint32_t DrainProgress();
 void WaitForDrain(uint32_t seen, uint64_t timeout_ns);
 void WakeProducers();
 
-// A last sample, taken by the thread that ends the process.
+// Has the drain's thread call FinishSession and waits for it. False when there is no such thread.
+bool FinishOnDrainThread();
+// A last sample, for FinishSession.
 void TakeFinalSample();
 
 // In a fork child.

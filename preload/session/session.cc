@@ -36,6 +36,7 @@ namespace {
 
 constexpr int kWipeOnFork = 18;  // MADV_WIPEONFORK, Linux 4.14
 constexpr int kNoHugePage = 15;  // MADV_NOHUGEPAGE
+constexpr int kFinishBatches = 1000;
 constexpr uint64_t kRelieveWaitNs = 2'000'000;
 
 bool g_forked_by_libc = false;
@@ -274,14 +275,13 @@ __attribute__((constructor)) void OnLoad() {
 
 void FinishRecording(void*) {
   if (!GateIsOpen()) return;
-  const OwnWork own;
-  TakeFinalSample();
-  g_session.phase.store(Phase::kOff, std::memory_order_release);
-  g_gate->store(0, std::memory_order_release);
-  FutexLockHolder hold(&g_session.drain_lock);
-  const bool finished = DrainFinish(g_session.drain, EndKind::kExited) == DrainStatus::kIdle;
-  // Other threads may still be in a hook: what they use stays mapped.
-  if (finished) CloseOwnFile(&g_session.journal.file, true);
+  // Not OwnWork: a sandboxed process may die of any system call but the futex's.
+  t_thread.guard = kOwnWork;
+  if (!FinishOnDrainThread()) {
+    const SignalBlock no_signals;
+    FinishSession();
+  }
+  t_thread.guard = kIdle;
 }
 
 }  // namespace
@@ -300,6 +300,24 @@ bool EnsureRecording() {
   g_session.phase.store(started ? Phase::kRecording : Phase::kOff, std::memory_order_release);
   errno = saved_errno;
   return started;
+}
+
+void FinishSession() {
+  TakeFinalSample();
+  {
+    const FutexLockHolder hold(&g_session.drain_lock);
+    // Other threads go on until the process has ended: the gate stays open for them as long as it
+    // can.
+    for (int i = 0; i < kFinishBatches; ++i) {
+      if (DrainBatch(g_session.drain, true) != DrainStatus::kProgress) break;
+    }
+    g_session.phase.store(Phase::kOff, std::memory_order_release);
+    g_gate->store(0, std::memory_order_release);
+    const bool finished = DrainFinish(g_session.drain, EndKind::kExited) == DrainStatus::kIdle;
+    // They may still be in a hook: what they use stays mapped.
+    if (finished) CloseOwnFile(&g_session.journal.file, true);
+  }
+  WakeProducers();
 }
 
 void StopRecording(const char* reason, long error) {

@@ -54,6 +54,8 @@ inline bool GateIsOpen() { return g_gate->load(std::memory_order_relaxed) != 0; 
 // hook: a few loads when it is off for good. The caller's guard is up (see thread.h).
 bool EnsureRecording();
 
+// Makes the trace whole at the end of the process, and removes the journal. Once.
+void FinishSession();
 // Ends recording for good, with a reason for the trace and the log. `error`: -errno or 0. Not under
 // a lock of ours.
 void StopRecording(const char* reason, long error);
