@@ -1,5 +1,5 @@
 // Whatever a journal holds: its reader neither crashes nor hangs nor claims memory without bound.
-// The input is a program that fills a journal (see journal_program.h), so that no file of 640 MiB
+// The input is a program that fills a journal (see journal_program.h), so that no file of its size
 // is needed.
 #include <sys/mman.h>
 
