@@ -18,6 +18,7 @@ def run(*arguments, **settings):
     environment = {name: value for name, value in os.environ.items()
                    if name != "LD_PRELOAD" and not name.startswith("OLLAMATRACE_")}
     environment["OLLAMATRACE_LIB"] = LIBRARY
+    environment["ASAN_OPTIONS"] = "verify_asan_link_order=0"  # a sanitized build, with something preloaded
     environment.update(settings)
     environment = {name: value for name, value in environment.items() if value is not None}
     return subprocess.run([LEAKVIEW, *arguments], env=environment, stdin=subprocess.DEVNULL, capture_output=True,
