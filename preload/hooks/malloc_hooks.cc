@@ -20,20 +20,33 @@ inline Function Real(Function RealFunctions::*function) {
 
 // Where there is no function of that name: malloc's blocks are aligned to this.
 constexpr size_t kMallocAlignment = 2 * sizeof(void*);
+constexpr size_t kMaxOwnBlock = 16u << 10;
+
+// What libc allocates for work of ours (the drain's thread, keys, the environment) does not come
+// from the target's allocator either: its figures stay as they were. nullptr for all other calls.
+void* OwnAllocate(size_t size) {
+  if (__builtin_expect(t_thread.guard != kOwnWork || size > kMaxOwnBlock, 1)) return nullptr;
+  const int saved_errno = errno;
+  void* const block = BootstrapAllocate(size, kMallocAlignment);
+  errno = saved_errno;
+  return block;
+}
 
 void* RealMalloc(size_t size) {
+  if (void* const own = OwnAllocate(size)) return own;
   auto* const real = Real(&RealFunctions::malloc);
   return real != nullptr ? real(size) : BootstrapAllocate(size, kMallocAlignment);
 }
 
 void* RealCalloc(size_t count, size_t size) {
-  auto* const real = Real(&RealFunctions::calloc);
-  if (real != nullptr) return real(count, size);
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) {
     errno = ENOMEM;
     return nullptr;
   }
+  if (void* const own = OwnAllocate(bytes)) return own;
+  auto* const real = Real(&RealFunctions::calloc);
+  if (real != nullptr) return real(count, size);
   return BootstrapAllocate(bytes, kMallocAlignment);  // the pool is zeros and never used twice
 }
 

@@ -25,8 +25,8 @@ extern RealFunctions g_real;
 // from the bootstrap pool. Any number of times, on any thread.
 void ResolveReal();
 
-// Blocks given out while dlsym looked for the real functions. Never given back. nullptr and ENOMEM
-// when the pool is used up.
+// Blocks given out while dlsym looked for the real functions, and for work of ours. Never given
+// back. nullptr and ENOMEM when the pool is used up.
 void* BootstrapAllocate(size_t size, size_t alignment);
 extern char g_bootstrap_pool[];
 inline constexpr size_t kBootstrapBytes = 1u << 20;

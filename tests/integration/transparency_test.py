@@ -142,7 +142,7 @@ COMMANDS = [
     ("bash_jobs", "bash", ["bash", "-c", "for i in 1 2 3 4; do (sleep 0; exit $i) & p[$i]=$!; done; "
                            "for i in 1 2 3 4; do wait ${p[$i]}; echo $?; done"]),
     ("signal", "bash", ["bash", "-c", "kill -TERM $$"]),
-    ("make", "make", ["make", "-s", "-j2", "-Otarget", "all"]),
+    ("make", "make", ["sh", "-c", "make -s -j2 -Otarget all | sort"]),
     ("make_fails", "make", ["make", "fail"]),
     ("cmake", "cmake", ["cmake", "--version"]),
     ("cmake_script", "cmake", ["cmake", "-P", "script.cmake"]),
