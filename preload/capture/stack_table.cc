@@ -6,9 +6,11 @@ namespace ollamatrace {
 namespace {
 
 constexpr uint32_t kLevelBits[] = {13, 17, 20};
+constexpr uint32_t kSeenWordBits = 16;
+constexpr uint64_t kHashFactor = UINT64_C(0x9E3779B97F4A7C15);
 
 uint64_t Hash(uint32_t parent, uintptr_t pc) {
-  uint64_t hash = (pc ^ uint64_t{parent} << 32) * UINT64_C(0x9E3779B97F4A7C15);
+  uint64_t hash = (pc ^ uint64_t{parent} << 32) * kHashFactor;
   hash ^= hash >> 32;
   return hash * UINT64_C(0xD6E8FEB86659FD93);
 }
@@ -18,12 +20,14 @@ uint64_t Hash(uint32_t parent, uintptr_t pc) {
 size_t StackTableBytes() {
   size_t words = kMaxNodes;
   for (const uint32_t bits : kLevelBits) words += size_t{1} << bits;
-  return words * sizeof(uint32_t);
+  return (size_t{1} << kSeenWordBits) * sizeof(uint64_t) + words * sizeof(uint32_t);
 }
 
 void StackTable::Init(Journal* journal, void* memory) {
+  static_assert(kSeenBits == kSeenWordBits && (kMaxNodes & kIdMask) == 0);
   journal_ = journal;
-  auto* words = static_cast<uint32_t*>(memory);
+  seen_ = static_cast<std::atomic<uint64_t>*>(memory);
+  auto* words = reinterpret_cast<uint32_t*>(seen_ + (size_t{1} << kSeenBits));
   uint32_t from = 0;
   for (int i = 0; i < kLevels; ++i) {
     levels_[i] = {reinterpret_cast<std::atomic<uint32_t>*>(words), kLevelBits[i], from};
@@ -33,26 +37,54 @@ void StackTable::Init(Journal* journal, void* memory) {
   next_ = words;
 }
 
+StackId StackTable::FindSeen(uint64_t hash, uintptr_t innermost) const {
+  const uint64_t word =
+      seen_[hash & ((uint64_t{1} << kSeenBits) - 1)].load(std::memory_order_acquire);
+  const auto id = static_cast<uint32_t>(word & kIdMask);
+  if (((word ^ hash) & ~kIdMask) != 0 || id == 0) return StackId{};
+  // 58 bits of a hash and the innermost frame: what else agrees in both is the same stack.
+  return journal_->node(id)->address == (innermost & ~kExactPc) ? StackId{id} : StackId{};
+}
+
 StackId StackTable::Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int unchanged,
                            bool* complete) {
-  const uint32_t generation = ModulesGeneration();
-  uint32_t known = 0;
-  if (memo->generation == generation) {
-    known = static_cast<uint32_t>(unchanged) < memo->depth ? static_cast<uint32_t>(unchanged)
-                                                           : memo->depth;
-  }
-  memo->generation = 0;  // until it is whole again: a signal handler may never return here
+  *complete = true;
   const auto wanted = static_cast<uint32_t>(depth);
-  uint32_t id = known == 0 ? 0 : memo->ids[known - 1];
-  for (; known < wanted; ++known) {
-    const uint32_t next = FindOrAdd(id, pcs[wanted - 1 - known]);
-    if (next == 0) break;
-    memo->ids[known] = id = next;
+  if (wanted == 0) return StackId{};
+  const uint32_t generation = ModulesGeneration();
+  uint32_t same = 0;
+  if (memo->generation == generation) {
+    same = static_cast<uint32_t>(unchanged) < memo->depth ? static_cast<uint32_t>(unchanged)
+                                                          : memo->depth;
   }
-  memo->depth = known;
+  uint32_t known = memo->known_ids < same ? memo->known_ids : same;
+  memo->generation = 0;  // until it is whole again: a signal handler may never return here
+  // New code at an old address is another stack: the generation is part of the hash.
+  uint64_t hash = same == 0 ? generation * kHashFactor : memo->hashes[same - 1];
+  for (uint32_t i = same; i < wanted; ++i) {
+    hash = ((hash << 23 | hash >> 41) ^ pcs[wanted - 1 - i]) * kHashFactor;
+    memo->hashes[i] = hash;
+  }
+  memo->depth = wanted;
+  hash ^= hash >> 29;  // the product's lower bits hear little of the upper ones
+  StackId found = FindSeen(hash, pcs[0]);
+  if (found == StackId{}) {
+    uint32_t id = known == 0 ? 0 : memo->ids[known - 1];
+    for (; known < wanted; ++known) {
+      const uint32_t next = FindOrAdd(id, pcs[wanted - 1 - known]);
+      if (next == 0) break;
+      memo->ids[known] = id = next;
+    }
+    *complete = known == wanted;
+    found = StackId{id};
+    if (*complete) {
+      seen_[hash & ((uint64_t{1} << kSeenBits) - 1)].store((hash & ~kIdMask) | id,
+                                                           std::memory_order_release);
+    }
+  }
+  memo->known_ids = known;
   memo->generation = generation;
-  *complete = known == wanted;
-  return StackId{id};
+  return found;
 }
 
 uint32_t StackTable::FindOrAdd(uint32_t parent, uintptr_t pc) {

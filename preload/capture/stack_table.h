@@ -22,14 +22,16 @@ namespace ollamatrace {
 // A program counter with this bit set is exact (an interrupted instruction), not a return address.
 inline constexpr uintptr_t kExactPc = uintptr_t{1} << 63;
 
-// The ids of a thread's last stack, outermost first. Zeros are a valid, empty memo.
+// A thread's last stack, outermost frame first. Zeros are a valid, empty memo.
 struct StackMemo {
   uint32_t generation;
-  uint32_t depth;
-  uint32_t ids[kMaxStackDepth];
+  uint32_t depth;                   // frames whose hash is known
+  uint32_t known_ids;               // frames whose id is known, too
+  uint32_t ids[kMaxStackDepth];     // of the stack that ends at this frame
+  uint64_t hashes[kMaxStackDepth];  // of that stack's program counters
 };
 
-// Bytes of private memory, touched as stacks come: up to 21 MiB for 4 M nodes.
+// Bytes of private memory, touched as stacks come: up to 22 MiB for 4 M nodes.
 size_t StackTableBytes();
 
 class StackTable {
@@ -54,7 +56,15 @@ class StackTable {
   };
   static constexpr int kLevels = 3;
 
+  // Whole stacks that were seen: a stack that repeats costs one look, however deep it is. A word
+  // holds the upper bits of the stack's hash and its id; the lower bits say where it stands.
+  static constexpr uint32_t kSeenBits = 16;
+  static constexpr uint64_t kIdMask = kMaxNodes - 1;
+
+  StackId FindSeen(uint64_t hash, uintptr_t innermost) const;
+
   Journal* journal_ = nullptr;
+  std::atomic<uint64_t>* seen_ = nullptr;
   Level levels_[kLevels];
   uint32_t* next_ = nullptr;  // by id
 };

@@ -39,6 +39,7 @@ inline void Emit(ThreadState* state, uint32_t shard, uint64_t address, uint64_t 
   ring->head.store(head + 1, std::memory_order_release);
   ring->pending_shard.store(0, std::memory_order_release);
   if (__builtin_expect(((head + 1) & (kHintEvents - 1)) == 0, 0)) {
+    state->released = ring->released.load(std::memory_order_acquire);
     state->drain_due = !DrainHint(head + 1 - state->released >= state->capacity / 2);
   }
 }
