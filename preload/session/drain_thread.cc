@@ -124,9 +124,11 @@ void* Run(void*) {
 void StartThread() {
   uint32_t none = 0;
   if (!g_session.may_start_thread || g_failures.load(std::memory_order_relaxed) >= kStartTries ||
-      !g_running.compare_exchange_strong(none, kStarts)) {
+      g_running.load(std::memory_order_relaxed) != 0) {
     return;
   }
+  // A thread that a child of vfork starts ends with that child, and nobody would drain any more.
+  if (!InOwnProcess() || !g_running.compare_exchange_strong(none, kStarts)) return;
   const int saved_errno = errno;
   const OwnWork own;
   g_sampler.mallinfo2 = RealMallinfo2();

@@ -14,6 +14,7 @@
 
 #include "formats/journal_layout.h"
 #include "preload/base/lock.h"
+#include "preload/base/sys.h"
 #include "preload/capture/stack_table.h"
 #include "preload/drain/drain.h"
 #include "preload/journal/journal.h"
@@ -65,6 +66,10 @@ void StopRecording(const char* reason, long error);
 void DefineRecord(const uint8_t* record, size_t size);
 // A message in the trace.
 void RecordMessage(const char* text);
+// False in a child of vfork, which shares all memory but not its end. A system call.
+inline bool InOwnProcess() {
+  return static_cast<uint32_t>(sys::Getpid()) == g_session.journal.header()->pid;
+}
 inline void CountLoss(LossKind kind, uint64_t events = 1) {
   if (g_session.journal.base == nullptr) return;
   g_session.journal.header()->losses[static_cast<int>(kind)].fetch_add(events,

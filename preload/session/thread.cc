@@ -125,7 +125,8 @@ ThreadState* AttachThread() {
   }
   RingEntry* ring = g_session.journal.ring(index);
   ring->thread = header->next_thread.fetch_add(1, std::memory_order_relaxed);
-  ring->tid = static_cast<uint32_t>(sys::Gettid());
+  // The thread of a child of vfork is gone before the one that it stands in for.
+  ring->tid = InOwnProcess() ? static_cast<uint32_t>(sys::Gettid()) : 0;
   ring->pending_shard.store(0, std::memory_order_relaxed);
   DefineThread(*ring);
   state->ring = ring;
