@@ -1,14 +1,18 @@
-// The trace format: constants and records. The prose, complete enough to write a second reader from it, is in FORMAT.md.
+// The trace format: constants and records. The prose, complete enough to write a second reader from
+// it, is in FORMAT.md.
 //
-// A trace is a sequence of chunks. A chunk is a skippable zstd frame (the chunk's index: kind, times, counts, sizes,
-// checksum) followed by one ordinary zstd frame that holds the chunk's records. `zstd -dc` of the whole file prints the
-// records of all chunks, one after the other. Delta state starts afresh in every chunk, so chunks decode on their own.
+// A trace is a sequence of chunks. A chunk is a skippable zstd frame (the chunk's index: kind,
+// times, counts, sizes, checksum) followed by one ordinary zstd frame that holds the chunk's
+// records. `zstd -dc` of the whole file prints the records of all chunks, one after the other.
+// Delta state starts afresh in every chunk, so chunks decode on their own.
 //
-// A record starts with a tag byte. Tags below kLengthPrefixed have a layout that a reader of this version knows; tags
-// from kLengthPrefixed on are followed by the payload's length as a varint, so that a reader skips kinds that it does
-// not know and ignores fields appended to kinds that it knows.
+// A record starts with a tag byte. Tags below kLengthPrefixed have a layout that a reader of this
+// version knows; tags from kLengthPrefixed on are followed by the payload's length as a varint, so
+// that a reader skips kinds that it does not know and ignores fields appended to kinds that it
+// knows.
 //
-// This header has no dependencies beyond <cstdint>: the injected library, the reader and the tools include it.
+// This header has no dependencies beyond <cstdint>: the injected library, the reader and the tools
+// include it.
 #ifndef OLLAMATRACE_FORMATS_TRACE_FORMAT_H_
 #define OLLAMATRACE_FORMATS_TRACE_FORMAT_H_
 
@@ -20,7 +24,8 @@ namespace ollamatrace {
 inline constexpr uint32_t kTraceVersion = 1;
 // The first bytes of the first record of a trace (the header's payload).
 inline constexpr char kTraceMagic[8] = {'o', 'l', 'l', 'a', 'm', 't', 'r', 'c'};
-// Magic number of the skippable frame that carries a chunk's index (RFC 8878, 3.1.2: 0x184D2A50 to 0x184D2A5F).
+// Magic number of the skippable frame that carries a chunk's index (RFC 8878, 3.1.2: 0x184D2A50 to
+// 0x184D2A5F).
 inline constexpr uint32_t kIndexFrameMagic = 0x184D2A57;
 inline constexpr char kIndexMagic[4] = {'o', 't', 'c', 'k'};
 // No chunk holds more than this, uncompressed: what bounds the reader's memory.
@@ -31,7 +36,7 @@ inline constexpr uint32_t kMaxStackDepth = 512;
 inline constexpr uint32_t kMaxStringBytes = 64u << 10;
 
 // Typed ids, dense, from 1; 0 means none.
-enum class StackId : uint32_t {};   // a node of the stack tree: the innermost frame of a stack
+enum class StackId : uint32_t {};  // a node of the stack tree: the innermost frame of a stack
 enum class ModuleId : uint32_t {};
 enum class ThreadId : uint32_t {};  // a dense id, not the kernel's tid: tids are reused
 
@@ -42,43 +47,53 @@ enum class Domain : uint8_t {
   kBreak = 2,    // brk and sbrk called by the program itself
   kDevice = 8,   // CUDA device memory
   kManaged = 9,
-  kPinned = 10,  // page-locked host memory
-  kPool = 11,    // stream-ordered pools
-  kVirtual = 12, // VMM: reserved and mapped
+  kPinned = 10,   // page-locked host memory
+  kPool = 11,     // stream-ordered pools
+  kVirtual = 12,  // VMM: reserved and mapped
   kGraph = 13,
 };
 inline constexpr bool IsGpu(Domain domain) { return static_cast<uint8_t>(domain) >= 8; }
-// "heap", "mapping", "break", "device", "managed", "pinned", "pool", "virtual", "graph"; "unknown" else.
+// "heap", "mapping", "break", "device", "managed", "pinned", "pool", "virtual", "graph"; "unknown"
+// else.
 const char* DomainName(Domain domain);
 
 // Which function allocated. Values are part of the format.
 enum class AllocFunction : uint8_t {
-  kMalloc = 0, kCalloc = 1, kRealloc = 2, kAligned = 3, kMmap = 4, kMremap = 5, kBrk = 6, kGpu = 7,
+  kMalloc = 0,
+  kCalloc = 1,
+  kRealloc = 2,
+  kAligned = 3,
+  kMmap = 4,
+  kMremap = 5,
+  kBrk = 6,
+  kGpu = 7,
 };
 
 enum class Mode : uint8_t { kSurvivors = 0, kFull = 1, kSample = 2 };
 
-// How a process ended, as far as the trace itself says. No End record at all: running, or killed (the journal's owner
-// is gone).
+// How a process ended, as far as the trace itself says. No End record at all: running, or killed
+// (the journal's owner is gone).
 enum class EndKind : uint8_t { kExited = 0, kExec = 1, kSegment = 2, kStopped = 3 };
 
 enum class LossKind : uint8_t {
-  kSignalInHook = 0,     // an event inside a signal handler that interrupted a hook on the same thread
-  kNoThreadState = 1,    // a thread too early or too late for a ring
-  kUnfinished = 2,       // a place in the order that no event ever filled
-  kStackTableFull = 3,   // stack truncated: the table of stacks is full
+  kSignalInHook = 0,  // an event inside a signal handler that interrupted a hook on the same thread
+  kNoThreadState = 1,   // a thread too early or too late for a ring
+  kUnfinished = 2,      // a place in the order that no event ever filled
+  kStackTableFull = 3,  // stack truncated: the table of stacks is full
   kDiskFull = 4,
   kOther = 5,
 };
 
 // Tags. Events (below 0x80) are laid out as FORMAT.md says, without length.
 enum class Tag : uint8_t {
-  kTimeThread = 0x01,  // time delta (signed ns, from the chunk's running time), thread id: hold until the next one
+  kTimeThread = 0x01,  // time delta (signed ns, from the chunk's running time), thread id: hold
+                       // until the next one
   kAlloc = 0x02,       // see EncodeAlloc in encode.h
   kFree = 0x03,
   kMap = 0x04,
   kUnmap = 0x05,
-  kReset = 0x06,       // no payload: the delta state starts afresh (once per chunk, before its first event)
+  // No payload: the delta state starts afresh (once per chunk, before its first event).
+  kReset = 0x06,
   kLengthPrefixed = 0x80,
   kHeader = 0x80,
   kModule = 0x81,
@@ -93,7 +108,9 @@ enum class Tag : uint8_t {
   kEnd = 0x8a,
 };
 
-// ---- Records as the writer takes them and the reader gives them. Text is not owned: it is valid during the call. ----
+// ---- Records ----------------------------------------------------------------------------------
+// As the writer takes them and the reader gives them. Text is not owned: it is valid during the
+// call.
 
 struct Text {
   const char* data = nullptr;
@@ -104,48 +121,58 @@ struct HeaderRecord {
   uint32_t version = kTraceVersion;
   uint32_t pid = 0;
   uint32_t ppid = 0;
-  uint64_t start_ns = 0;       // CLOCK_MONOTONIC when the trace began: the origin of nothing, times are absolute
-  uint64_t wall_ns = 0;        // CLOCK_REALTIME at start_ns
-  uint64_t process_start = 0;  // start time of the process in clock ticks since boot (/proc/PID/stat field 22)
+  // CLOCK_MONOTONIC when the trace began: the origin of nothing, times are absolute.
+  uint64_t start_ns = 0;
+  uint64_t wall_ns = 0;  // CLOCK_REALTIME at start_ns
+  // Start time of the process in clock ticks since boot (/proc/PID/stat field 22).
+  uint64_t process_start = 0;
   Mode mode = Mode::kSurvivors;
-  uint64_t sample_bytes = 0;   // kSample: the mean distance between samples
+  uint64_t sample_bytes = 0;  // kSample: the mean distance between samples
   uint32_t page_bytes = 4096;
   uint32_t segment = 0;
-  uint8_t born_by_fork = 0;    // 1: this process was forked from a traced one without exec
-  Text exe;                    // path of the executable
-  Text argv;                   // arguments, separated (not ended) by NUL; cut at kMaxStringBytes
-  Text library;                // version of the library
-  Text architecture;           // "x86_64", "aarch64"
+  uint8_t born_by_fork = 0;  // 1: this process was forked from a traced one without exec
+  Text exe;                  // path of the executable
+  Text argv;                 // arguments, separated (not ended) by NUL; cut at kMaxStringBytes
+  Text library;              // version of the library
+  Text architecture;         // "x86_64", "aarch64"
 };
 
 struct ModuleRecord {
   ModuleId id{};
   uint64_t time_ns = 0;
-  uint64_t bias = 0;    // load bias: address = bias + ELF virtual address
-  uint64_t begin = 0;   // address range that the module's loaded segments span
+  uint64_t bias = 0;   // load bias: address = bias + ELF virtual address
+  uint64_t begin = 0;  // address range that the module's loaded segments span
   uint64_t end = 0;
-  Text build_id;        // raw bytes, may be empty
-  Text path;            // "" when unknown; "[vdso]"
+  Text build_id;  // raw bytes, may be empty
+  Text path;      // "" when unknown; "[vdso]"
 };
 
-struct ModuleUnloadRecord { ModuleId id{}; uint64_t time_ns = 0; };
+struct ModuleUnloadRecord {
+  ModuleId id{};
+  uint64_t time_ns = 0;
+};
 
 struct ThreadRecord {
   ThreadId id{};
   uint64_t time_ns = 0;
   uint32_t tid = 0;
-  Text name;            // repeated when the name changed; the last one holds
+  Text name;  // repeated when the name changed; the last one holds
 };
 
-struct ThreadEndRecord { ThreadId id{}; uint64_t time_ns = 0; };
+struct ThreadEndRecord {
+  ThreadId id{};
+  uint64_t time_ns = 0;
+};
 
-// One frame of the stack tree. A stack is the node of its innermost frame; `parent` is the caller's node.
+// One frame of the stack tree. A stack is the node of its innermost frame; `parent` is the caller's
+// node.
 struct NodeRecord {
   StackId id{};
-  StackId parent{};        // 0: outermost. May be larger than id: order of definition is not order of ids
-  ModuleId module{};       // 0: in no module (JIT code)
-  uint64_t address = 0;    // absolute return address (the call is at address - 1), or the exact pc when `exact`
-  uint8_t exact = 0;       // 1: interrupted instruction (signal frame's caller), not a return address
+  StackId parent{};  // 0: outermost. May be larger than id: order of definition is not order of ids
+  ModuleId module{};  // 0: in no module (JIT code)
+  // Absolute return address (the call is at address - 1), or the exact pc when `exact`.
+  uint64_t address = 0;
+  uint8_t exact = 0;  // 1: interrupted instruction (signal frame's caller), not a return address
 };
 
 struct AllocRecord {
@@ -155,7 +182,7 @@ struct AllocRecord {
   AllocFunction function = AllocFunction::kMalloc;
   StackId stack{};
   uint64_t address = 0;
-  uint64_t size = 0;       // bytes asked for
+  uint64_t size = 0;  // bytes asked for
 };
 
 struct FreeRecord {
@@ -165,7 +192,8 @@ struct FreeRecord {
   uint64_t address = 0;
 };
 
-// A new mapping over [address, address + length); it replaces whatever was mapped there (MAP_FIXED).
+// A new mapping over [address, address + length); it replaces whatever was mapped there
+// (MAP_FIXED).
 struct MapRecord {
   uint64_t time_ns = 0;
   ThreadId thread{};
@@ -176,9 +204,15 @@ struct MapRecord {
   uint8_t protection = 0;  // PROT_* bits
   uint8_t kind = 0;        // MapKind
 };
-enum MapKind : uint8_t { kMapAnonymous = 0, kMapFilePrivate = 1, kMapFileShared = 2, kMapSharedAnonymous = 3 };
+enum MapKind : uint8_t {
+  kMapAnonymous = 0,
+  kMapFilePrivate = 1,
+  kMapFileShared = 2,
+  kMapSharedAnonymous = 3
+};
 
-// [address, address + length) is mapped no longer; parts of several mappings, or nothing, may lie in it.
+// [address, address + length) is mapped no longer; parts of several mappings, or nothing, may lie
+// in it.
 struct UnmapRecord {
   uint64_t time_ns = 0;
   ThreadId thread{};
@@ -186,16 +220,17 @@ struct UnmapRecord {
   uint64_t length = 0;
 };
 
-// What was folded away: blocks of one stack that were allocated and freed without being written as events.
-// Cumulative since the trace's start: a later record of the same (stack, domain) replaces the earlier one.
+// What was folded away: blocks of one stack that were allocated and freed without being written as
+// events. Cumulative since the trace's start: a later record of the same (stack, domain) replaces
+// the earlier one.
 struct CountersRecord {
   StackId stack{};
   Domain domain = Domain::kHeap;
-  uint64_t pairs = 0;          // allocations (= frees) folded
-  uint64_t bytes = 0;          // of these allocations
-  uint64_t lifetime_ns = 0;    // sum over the pairs
-  uint64_t peak_bytes = 0;     // greatest sum of this stack's live bytes that the drain has seen
-  uint64_t first_ns = 0;       // time of the first and of the last allocation folded
+  uint64_t pairs = 0;        // allocations (= frees) folded
+  uint64_t bytes = 0;        // of these allocations
+  uint64_t lifetime_ns = 0;  // sum over the pairs
+  uint64_t peak_bytes = 0;   // greatest sum of this stack's live bytes that the drain has seen
+  uint64_t first_ns = 0;     // time of the first and of the last allocation folded
   uint64_t last_ns = 0;
 };
 
@@ -203,28 +238,40 @@ struct CountersRecord {
 inline constexpr uint64_t kUnknownGauge = ~uint64_t{0};
 struct SampleRecord {
   uint64_t time_ns = 0;
-  uint64_t rss_anon = kUnknownGauge;    // bytes, /proc/PID/status
+  uint64_t rss_anon = kUnknownGauge;  // bytes, /proc/PID/status
   uint64_t rss_file = kUnknownGauge;
   uint64_t rss_shmem = kUnknownGauge;
   uint64_t swap = kUnknownGauge;
-  uint64_t arena = kUnknownGauge;       // mallinfo2: bytes obtained by brk and for arenas
-  uint64_t mmapped = kUnknownGauge;     // mallinfo2 hblkhd
-  uint64_t in_use = kUnknownGauge;      // mallinfo2 uordblks
-  uint64_t retained = kUnknownGauge;    // mallinfo2 fordblks
-  uint64_t trimmable = kUnknownGauge;   // mallinfo2 keepcost
+  uint64_t arena = kUnknownGauge;      // mallinfo2: bytes obtained by brk and for arenas
+  uint64_t mmapped = kUnknownGauge;    // mallinfo2 hblkhd
+  uint64_t in_use = kUnknownGauge;     // mallinfo2 uordblks
+  uint64_t retained = kUnknownGauge;   // mallinfo2 fordblks
+  uint64_t trimmable = kUnknownGauge;  // mallinfo2 keepcost
   uint64_t open_files = kUnknownGauge;
   uint64_t sockets = kUnknownGauge;
   uint64_t threads = kUnknownGauge;
-  uint64_t pooled_bytes = kUnknownGauge;   // live heap bytes that the drain holds and has not written as events
+  uint64_t pooled_bytes =
+      kUnknownGauge;  // live heap bytes that the drain holds and has not written as events
   uint64_t pooled_blocks = kUnknownGauge;
-  uint64_t pooled_peak_bytes = kUnknownGauge;  // greatest value of pooled_bytes since the sample before
+  uint64_t pooled_peak_bytes =
+      kUnknownGauge;                       // greatest value of pooled_bytes since the sample before
   uint64_t tracer_cpu_ns = kUnknownGauge;  // CPU time of the drain so far
   uint64_t tracer_bytes = kUnknownGauge;   // bytes of the tracer's own mappings
 };
 
-struct LossRecord { uint64_t time_ns = 0; LossKind kind = LossKind::kOther; uint64_t events = 0; };  // cumulative per kind
-struct MessageRecord { uint64_t time_ns = 0; Text text; };
-struct EndRecord { uint64_t time_ns = 0; EndKind kind = EndKind::kExited; };
+struct LossRecord {
+  uint64_t time_ns = 0;
+  LossKind kind = LossKind::kOther;
+  uint64_t events = 0;
+};  // cumulative per kind
+struct MessageRecord {
+  uint64_t time_ns = 0;
+  Text text;
+};
+struct EndRecord {
+  uint64_t time_ns = 0;
+  EndKind kind = EndKind::kExited;
+};
 
 }  // namespace ollamatrace
 

@@ -4,8 +4,8 @@
 // The process's journal: a sparse file, mapped and shared, laid out as
 // formats/journal_layout.h says. What is stored in it survives SIGKILL.
 //
-// No page of it can be touched before its disk block is reserved: a full disk then is an error that is
-// reported here, and never a SIGBUS in the target.
+// No page of it can be touched before its disk block is reserved: a full disk then is an error that
+// is reported here, and never a SIGBUS in the target.
 
 #include <atomic>
 #include <cstddef>
