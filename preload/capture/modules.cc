@@ -153,22 +153,27 @@ void TellUnwinder(const Slot& slot) {
                                self < slot.end.load(std::memory_order_relaxed)});
 }
 
-void Unload(Slot* slot, uint64_t now) {
-  const uint32_t id = slot->id.load(std::memory_order_relaxed);
-  capture::UnregisterModule(slot->begin.load(std::memory_order_relaxed));
-  g_unloaded_modules[id / 8].fetch_or(static_cast<uint8_t>(1u << (id % 8)));
-  slot->begin.store(0, std::memory_order_relaxed);
-  slot->end.store(0, std::memory_order_relaxed);
-  g_modules_generation.fetch_add(1, std::memory_order_acq_rel);
-  g_define(g_record, EncodeModuleUnload({ModuleId{id}, now}, g_record));
-}
-
-// A change of the list as FindLoaded sees it.
+// A change of the list as FindLoaded sees it, which waits for its end.
 class Change {
  public:
   Change() { g_version.fetch_add(1, std::memory_order_acq_rel); }
   ~Change() { g_version.fetch_add(1, std::memory_order_acq_rel); }
 };
+
+void Clear(Slot* slot) {
+  const Change change;
+  slot->begin.store(0, std::memory_order_relaxed);
+  slot->end.store(0, std::memory_order_relaxed);
+}
+
+void Unload(Slot* slot, uint64_t now) {
+  const uint32_t id = slot->id.load(std::memory_order_relaxed);
+  capture::UnregisterModule(slot->begin.load(std::memory_order_relaxed));
+  g_unloaded_modules[id / 8].fetch_or(static_cast<uint8_t>(1u << (id % 8)));
+  Clear(slot);
+  g_modules_generation.fetch_add(1, std::memory_order_acq_rel);
+  g_define(g_record, EncodeModuleUnload({ModuleId{id}, now}, g_record));
+}
 
 struct Walk {
   bool locked = false;
@@ -231,7 +236,6 @@ int Visit(struct dl_phdr_info* info, size_t size, void* argument) {
       return 0;
     }
     if (slot_begin < end && begin < slot_end) {  // what was there is gone
-      const Change change;
       Unload(&slot, MonotonicNs());
       if (free_slot == nullptr) free_slot = &slot;
     }
@@ -293,7 +297,13 @@ void RedefineModules() {
   const uint64_t now = MonotonicNs();
   for (int i = 0; i < g_slots_used.load(std::memory_order_relaxed); ++i) {
     Slot& slot = g_slots[i];
-    if (slot.begin.load(std::memory_order_relaxed) == 0) continue;
+    const uintptr_t begin = slot.begin.load(std::memory_order_relaxed);
+    if (begin == 0) continue;
+    // The parent may not have noticed yet: what the unwinder is shown is read.
+    if (!capture::IsObjectAt(begin)) {
+      Clear(&slot);
+      continue;
+    }
     TellUnwinder(slot);
     Define(slot, slot.path, now);
   }
@@ -307,7 +317,6 @@ void RefreshModules() {
   for (int i = 0; i < g_slots_used.load(std::memory_order_relaxed); ++i) {
     Slot& slot = g_slots[i];
     if (slot.seen || slot.begin.load(std::memory_order_relaxed) == 0) continue;
-    const Change change;
     Unload(&slot, MonotonicNs());
   }
   g_seen_changes.store(walk.changes, std::memory_order_release);
@@ -315,10 +324,14 @@ void RefreshModules() {
 }
 
 ModuleId FindModuleId(uintptr_t address) {
+  // libc unloads its own modules (converters) by no call that we see.
   const ModuleId known = FindLoaded(address);
-  if (known != ModuleId{}) return known;
   capture::ModuleTables tables;
-  if (capture::FindModule(address, &tables) == capture::ModuleLookup::kUnknown) return ModuleId{};
+  const capture::ModuleLookup told = capture::FindModule(address, &tables);
+  if (told ==
+      (known != ModuleId{} ? capture::ModuleLookup::kFound : capture::ModuleLookup::kUnknown)) {
+    return known;
+  }
   RefreshModules();
   return FindLoaded(address);
 }

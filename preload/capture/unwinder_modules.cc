@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstring>
 
+#include "preload/capture/stack_region.h"
 #include "preload/capture/unwinder.h"
 
 namespace ollamatrace::capture {
@@ -217,6 +218,14 @@ ModuleLookup FindModule(uintptr_t pc, ModuleTables* tables) {
   if (FindThroughLinker(pc, tables)) return busy ? ModuleLookup::kBusy : ModuleLookup::kFound;
   *tables = ModuleTables();
   return busy ? ModuleLookup::kBusy : ModuleLookup::kUnknown;
+}
+
+bool IsObjectAt(uintptr_t begin) {
+  const DlFindObject find = g_dl_find_object.load(std::memory_order_relaxed);
+  DlFindObjectResult object;
+  if (find == nullptr) return ReadableUpTo(begin, begin + 1) > begin;
+  return find(reinterpret_cast<void*>(begin), &object) == 0 &&
+         begin - reinterpret_cast<uintptr_t>(object.map_start) < kPageBytes;
 }
 
 uint32_t ModuleGeneration() { return g_list.changes.load(std::memory_order_acquire) % 0xffff + 1; }

@@ -29,6 +29,10 @@ enum class ModuleLookup {
 // one that _dl_find_object knows.
 ModuleLookup FindModule(uintptr_t pc, ModuleTables* tables);
 
+// Whether the dynamic linker has an object that begins at `begin`. Asked without a lock, so in a
+// fork child, too. Where it cannot be asked: whether something can be read there.
+bool IsObjectAt(uintptr_t begin);
+
 // A number that changes whenever the list does; never 0, and below 2^16. What was learnt from the
 // list under another number is void.
 uint32_t ModuleGeneration();
