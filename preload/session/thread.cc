@@ -22,6 +22,11 @@ bool g_has_key = false;
 
 // Attempts to get a ring before the thread's calls go unrecorded.
 constexpr int kAttachTries = 200;
+// When there was none, so many calls of threads without one are lost before the next attempt, which
+// does not wait: a target with more threads than rings must not crawl.
+constexpr int kCallsBetweenTries = 200;
+std::atomic<bool> g_out_of_rings{false};
+std::atomic<int> g_calls_to_skip{0};
 
 void OnThreadExit(void* argument) {
   auto* state = static_cast<ThreadState*>(argument);
@@ -101,17 +106,28 @@ void ForgetThreads() {
     entry.store(nullptr, std::memory_order_relaxed);
   }
   t_thread.state = nullptr;
+  g_out_of_rings.store(false, std::memory_order_relaxed);
+  g_calls_to_skip.store(0, std::memory_order_relaxed);
 }
 
 ThreadState* AttachThread() {
+  if (g_calls_to_skip.load(std::memory_order_relaxed) > 0) {
+    g_calls_to_skip.fetch_sub(1, std::memory_order_relaxed);
+    CountLoss(LossKind::kNoThreadState);
+    return nullptr;
+  }
   const int saved_errno = errno;
   const OwnWork own;
   JournalHeader* header = g_session.journal.header();
   uint32_t index = kMaxRings;
   for (int i = 0; i < kAttachTries && GateIsOpen(); ++i) {
     index = TakeRing(header);
-    if (index != kMaxRings) break;
+    if (index != kMaxRings || g_out_of_rings.load(std::memory_order_relaxed)) break;
     RelieveAny();
+  }
+  if (GateIsOpen()) {
+    g_out_of_rings.store(index == kMaxRings, std::memory_order_relaxed);
+    g_calls_to_skip.store(index == kMaxRings ? kCallsBetweenTries : 0, std::memory_order_relaxed);
   }
   ThreadState* state = index == kMaxRings ? nullptr : StateOf(index);
   if (state == nullptr) {
