@@ -90,6 +90,8 @@ bool EnterSlow(uintptr_t frame, Nested nested) {
       return false;
     }
     t_thread.guard = kIdle;
+    // The walk may have been over, and its stack not yet been given ids.
+    if (t_thread.state != nullptr) t_thread.state->memo.generation = 0;
   }
   if (!EnsureRecording()) {
     if (g_session.stopped.load(std::memory_order_relaxed)) CountLoss(LossKind::kDiskFull);
