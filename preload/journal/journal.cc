@@ -61,6 +61,13 @@ bool ReserveJournalSlow(Journal* journal, uint64_t offset, uint64_t length) {
 
 void ResetJournalLock() { g_reserve_lock.Reset(); }
 
+void RemoveJournalFile(Journal* journal) {
+  // Whoever reserves space uses the descriptor, whose number may be the target's afterwards.
+  const SignalBlock no_signals;
+  const FutexLockHolder hold(&g_reserve_lock);
+  CloseOwnFile(&journal->file, true);
+}
+
 void CloseJournal(Journal* journal, bool remove) {
   if (journal->base != nullptr) sys::Munmap(journal->base, kJournalBytes);
   journal->base = nullptr;

@@ -76,6 +76,10 @@ inline bool ReserveJournal(Journal* journal, uint64_t offset, uint64_t length) {
 // In a fork child only: whoever reserved space at that moment does not exist there.
 void ResetJournalLock();
 
+// Closes and deletes the file (when it still is ours); the mapping stays for those who still use
+// it, and no more space can be reserved. Thread-safe.
+void RemoveJournalFile(Journal* journal);
+
 // Unmaps the journal and closes its file. `remove`: deletes the file, too (when it still is ours).
 void CloseJournal(Journal* journal, bool remove);
 

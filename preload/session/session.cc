@@ -185,6 +185,7 @@ bool MakeGate() {
 
 void OnForkInChild() {
   g_forked_by_libc = true;
+  g_session.stopped.store(false, std::memory_order_relaxed);  // the losses are the parent's
   // Kernels before 4.14 did not clear it.
   if (g_gate != &g_closed_gate) g_gate->store(0, std::memory_order_relaxed);
 }
@@ -315,12 +316,13 @@ void FinishSession() {
     g_gate->store(0, std::memory_order_release);
     const bool finished = DrainFinish(g_session.drain, EndKind::kExited) == DrainStatus::kIdle;
     // They may still be in a hook: what they use stays mapped.
-    if (finished) CloseOwnFile(&g_session.journal.file, true);
+    if (finished) RemoveJournalFile(&g_session.journal);
   }
   WakeProducers();
 }
 
 void StopRecording(const char* reason, long error) {
+  const SignalBlock no_signals;
   Phase expected = Phase::kRecording;
   if (!g_session.phase.compare_exchange_strong(expected, Phase::kOff)) return;
   g_session.stopped.store(true, std::memory_order_relaxed);
