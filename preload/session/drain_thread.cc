@@ -33,6 +33,11 @@ constexpr uint64_t kNodesAhead = 16384;
 // While there is work the thread looks again after this long, then more and more seldom.
 constexpr uint64_t kShortNapNs = 2'000'000;
 constexpr uint64_t kLongNapNs = 1'000'000'000;
+// A batch makes room for some: were all woken that wait, hundreds would keep the CPUs from the
+// drain. Those that wait longest come first; each so many more wait as long again.
+constexpr int kWokenByBatch = 64;
+constexpr uint32_t kWaitersAtATime = 16;
+constexpr uint32_t kLongestWait = 64;  // times the shortest
 
 constexpr uint32_t kStarts = 1, kRuns = 2;
 std::atomic<uint32_t> g_running{0};  // 0: there is none
@@ -43,6 +48,11 @@ std::atomic<uint32_t> g_progress{0};  // futex: counts batches
 std::atomic<uint32_t> g_waiting{0};   // producers in WaitForDrain
 std::atomic<uint64_t> g_begin_ns{0};
 constinit SamplerContext g_sampler;
+
+void WakeSome(int producers) {
+  g_progress.fetch_add(1, std::memory_order_seq_cst);
+  if (g_waiting.load(std::memory_order_seq_cst) != 0) sys::FutexWake(&g_progress, producers);
+}
 
 struct timespec Duration(uint64_t nanoseconds) {
   return {static_cast<time_t>(nanoseconds / 1'000'000'000),
@@ -91,7 +101,7 @@ void* Run(void*) {
       break;
     }
     const DrainStatus status = Batch();
-    WakeProducers();
+    WakeSome(status == DrainStatus::kProgress ? kWokenByBatch : INT_MAX);
     if (status == DrainStatus::kFailed) {
       StopRecording("the trace cannot be written", DrainFailure(g_session.drain));
       break;
@@ -162,16 +172,15 @@ void StartThread() {
 uint32_t DrainProgress() { return g_progress.load(std::memory_order_acquire); }
 
 void WaitForDrain(uint32_t seen, uint64_t timeout_ns) {
-  const struct timespec timeout = Duration(timeout_ns);
-  g_waiting.fetch_add(1, std::memory_order_seq_cst);
+  const uint32_t others = g_waiting.fetch_add(1, std::memory_order_seq_cst);
+  const uint32_t times = 1 + others / kWaitersAtATime;
+  const struct timespec timeout =
+      Duration(timeout_ns * (times < kLongestWait ? times : kLongestWait));
   sys::FutexWait(&g_progress, seen, &timeout);
   g_waiting.fetch_sub(1, std::memory_order_relaxed);
 }
 
-void WakeProducers() {
-  g_progress.fetch_add(1, std::memory_order_seq_cst);
-  if (g_waiting.load(std::memory_order_seq_cst) != 0) sys::FutexWake(&g_progress, INT_MAX);
-}
+void WakeProducers() { WakeSome(INT_MAX); }
 
 bool DrainHint(bool pressing) {
   if (g_running.load(std::memory_order_relaxed) == 0) return false;

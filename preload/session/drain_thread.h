@@ -10,7 +10,8 @@
 namespace ollamatrace {
 
 // For producers that wait: what DrainProgress answered before the look that found no room goes to
-// WaitForDrain, which returns when it has changed, or after `timeout_ns`.
+// WaitForDrain, which returns when it has changed, or after `timeout_ns`: longer
+// where many wait.
 uint32_t DrainProgress();
 void WaitForDrain(uint32_t seen, uint64_t timeout_ns);
 void WakeProducers();

@@ -392,6 +392,7 @@ DrainStatus DrainHere() {
   DrainStatus status = DrainStatus::kIdle;
   if (GateIsOpen()) status = DrainBatch(g_session.drain, true);
   g_session.drain_lock.Unlock();
+  WakeProducers();
   return status;
 }
 
