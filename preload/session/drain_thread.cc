@@ -92,7 +92,8 @@ void* Run(void*) {
   g_running.store(kRuns, std::memory_order_release);
   sys::FutexWake(&g_running, 1);
   sys::Call(__NR_prctl, 15 /* PR_SET_NAME */, sys::Arg("ollamatrace"));
-  const uint64_t interval = g_session.settings.sample_ns;
+  const bool samples = g_session.settings.sample_ns != 0;
+  const uint64_t interval = samples ? g_session.settings.sample_ns : kLongNapNs;
   uint64_t next_sample = MonotonicNs();
   uint64_t nap = kShortNapNs;
   while (GateIsOpen()) {
@@ -107,8 +108,12 @@ void* Run(void*) {
       break;
     }
     const uint64_t now = MonotonicNs();
-    if (interval != 0 && now >= next_sample) {
-      Sample();
+    if (now >= next_sample) {
+      if (samples) {
+        Sample();
+      } else {
+        ReclaimDeadThreads();
+      }
       next_sample += interval;
       if (next_sample < now) next_sample = now + interval;
     }
@@ -117,7 +122,7 @@ void* Run(void*) {
       continue;
     }
     uint64_t pause = nap;
-    if (interval != 0 && next_sample > now && next_sample - now < pause) pause = next_sample - now;
+    if (next_sample > now && next_sample - now < pause) pause = next_sample - now;
     const struct timespec timeout = Duration(pause);
     g_asleep.store(1, std::memory_order_seq_cst);
     if (g_finish.load(std::memory_order_seq_cst)) continue;
@@ -202,16 +207,18 @@ void StartDrainThread(uint64_t events) {
 }
 
 bool FinishOnDrainThread() {
-  if (g_running.load(std::memory_order_acquire) != kRuns) return false;
+  uint32_t running = g_running.load(std::memory_order_acquire);
+  if (running == 0) return false;
   g_finish.store(true, std::memory_order_seq_cst);
   DrainHint(true);
   // What is not done by then is in the journal.
   const uint64_t deadline = MonotonicNs() + kFinishNs;
   const struct timespec timeout = Duration(kFinishNs / 100);
-  while (g_running.load(std::memory_order_acquire) == kRuns && MonotonicNs() < deadline) {
-    sys::FutexWait(&g_running, kRuns, &timeout);
+  while (running != 0 && MonotonicNs() < deadline) {
+    sys::FutexWait(&g_running, running, &timeout);
+    running = g_running.load(std::memory_order_acquire);
   }
-  return true;
+  return !GateIsOpen() || running != 0;  // neither: it could not be started after all
 }
 
 void TakeFinalSample() {

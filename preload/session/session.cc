@@ -49,6 +49,17 @@ char g_exe[kMaxPathBytes];
 char g_arguments[16u << 10];
 uint8_t g_header[kHeaderBytes];
 
+char g_folder_setting[kMaxOwnPath];
+char g_temporary_setting[kMaxOwnPath];
+
+// A copy of `text` in `out`; nullptr of nullptr, and of a text that is too long for a path.
+const char* KeepText(const char* text, char (&out)[kMaxOwnPath]) {
+  if (text == nullptr) return nullptr;
+  TextWriter copy(out, sizeof out);
+  copy.Put(text);
+  return copy.cut() ? nullptr : out;
+}
+
 size_t ReadFile(const char* path, char* out, size_t capacity) {
   const long fd = sys::Open(path, O_RDONLY | O_CLOEXEC);
   if (sys::Failed(fd)) return 0;
@@ -211,6 +222,9 @@ bool Start(bool forked) {
   if (!forked) {
     ReadSettings(environ != nullptr ? environ : InitialEnvironment(), exe, settings);
     if (!settings->traced) return false;
+    // A program may write over its environment (setproctitle) before it forks.
+    settings->folder = KeepText(settings->folder, g_folder_setting);
+    settings->temporary = KeepText(settings->temporary, g_temporary_setting);
   }
   if (!MakeGate()) return false;
   if (!CreateSessionFiles(settings, exe, start_ns, &g_session.journal, &g_session.trace)) {
