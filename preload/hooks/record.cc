@@ -7,6 +7,8 @@ namespace {
 
 // Every so many events of a thread, the drain's thread is thought of.
 constexpr uint64_t kHintEvents = 64;
+// A process that recorded fewer is left alone while it is young (see drain_due_ticks).
+constexpr uint64_t kQuietEvents = 256;
 
 inline ThreadState* State() {
   ThreadState* state = t_thread.state;
@@ -33,22 +35,24 @@ inline void Emit(ThreadState* state, uint32_t shard, uint64_t address, uint64_t 
   Event* const event = &state->events[head & (state->capacity - 1)];
   event->address = address;
   event->packed = packed;
-  event->ticks = ReadTicks();
+  event->ticks = state->last_ticks = ReadTicks();
   event->stack = stack;
   event->seq = g_session.places[shard].fetch_add(1, std::memory_order_acq_rel);
   ring->head.store(head + 1, std::memory_order_release);
   ring->pending_shard.store(0, std::memory_order_release);
   if (__builtin_expect(((head + 1) & (kHintEvents - 1)) == 0, 0)) {
     state->released = ring->released.load(std::memory_order_acquire);
-    state->drain_due = !DrainHint(head + 1 - state->released >= state->capacity / 2);
+    state->drain_due =
+        !DrainHint(head + 1 - state->released >= state->capacity / 2) && head + 1 >= kQuietEvents;
   }
 }
 
 // Where glibc holds no lock that pthread_create takes: it frees old stacks under one.
 inline void StartDrainIfDue(ThreadState* state) {
-  if (__builtin_expect(state->drain_due, 0)) {
+  const uint64_t due = g_session.drain_due_ticks.load(std::memory_order_relaxed);
+  if (__builtin_expect(state->drain_due || state->last_ticks >= due, 0)) {
     state->drain_due = false;
-    StartDrainThread(state->ring->head.load(std::memory_order_relaxed));
+    StartDrainThread();
   }
 }
 
@@ -133,6 +137,7 @@ void RecordReallocEnd(const void* old_block, const void* block, size_t size,
   if (block != nullptr) {
     RecordHeap(EventKind::kReallocDone, block, size, AllocFunction::kRealloc,
                CaptureStack(state, caller), state);
+    StartDrainIfDue(state);
   } else {
     // realloc(block, 0) frees; otherwise no memory was to be had and the block is as it was.
     RecordHeap(size == 0 ? EventKind::kReallocFreed : EventKind::kReallocFailed, old_block, 0,
@@ -147,6 +152,7 @@ void RecordMap(const void* address, size_t length, AllocFunction function, uint8
   if (state == nullptr) return;
   RecordMapping(EventKind::kMap, address, length, function, attributes, CaptureStack(state, caller),
                 state);
+  StartDrainIfDue(state);
 }
 
 void RecordUnmap(const void* address, size_t length) {

@@ -23,11 +23,6 @@ constexpr size_t kStackBytes = 256u << 10;
 constexpr int kStartTries = 3;
 constexpr uint64_t kStartNs = 1'000'000'000;  // how long it may take to run
 constexpr uint64_t kFinishNs = 5'000'000'000;
-// A process this young, and this quiet, is left alone: most end soon, and some must not have
-// threads yet. But those that lock themselves in must have ours before: not many events are waited
-// for.
-constexpr uint64_t kQuietNs = 50'000'000;
-constexpr uint64_t kQuietEvents = 256;
 // Nodes whose space is reserved ahead, so that the target's threads need no system call for it.
 constexpr uint64_t kNodesAhead = 16384;
 // While there is work the thread looks again after this long, then more and more seldom.
@@ -46,7 +41,6 @@ std::atomic<bool> g_finish{false};
 std::atomic<uint32_t> g_asleep{0};    // futex: 1 while the thread sleeps
 std::atomic<uint32_t> g_progress{0};  // futex: counts batches
 std::atomic<uint32_t> g_waiting{0};   // producers in WaitForDrain
-std::atomic<uint64_t> g_begin_ns{0};
 constinit SamplerContext g_sampler;
 
 void WakeSome(int producers) {
@@ -136,7 +130,9 @@ void* Run(void*) {
   return nullptr;
 }
 
-void StartThread() {
+}  // namespace
+
+void StartDrainThread() {
   uint32_t none = 0;
   if (!g_session.may_start_thread || g_failures.load(std::memory_order_relaxed) >= kStartTries ||
       g_running.load(std::memory_order_relaxed) != 0) {
@@ -144,6 +140,7 @@ void StartThread() {
   }
   // A thread that a child of vfork starts ends with that child, and nobody would drain any more.
   if (!InOwnProcess() || !g_running.compare_exchange_strong(none, kStarts)) return;
+  g_session.drain_due_ticks.store(~uint64_t{0}, std::memory_order_relaxed);
   const int saved_errno = errno;
   const OwnWork own;
   g_sampler.mallinfo2 = RealMallinfo2();
@@ -172,8 +169,6 @@ void StartThread() {
   errno = saved_errno;
 }
 
-}  // namespace
-
 uint32_t DrainProgress() { return g_progress.load(std::memory_order_acquire); }
 
 void WaitForDrain(uint32_t seen, uint64_t timeout_ns) {
@@ -194,16 +189,6 @@ bool DrainHint(bool pressing) {
     sys::FutexWake(&g_asleep, 1);
   }
   return true;
-}
-
-void StartDrainThread(uint64_t events) {
-  if (events < kQuietEvents) {
-    const uint64_t begin = g_begin_ns.load(std::memory_order_relaxed);
-    const uint64_t now = MonotonicNs();
-    if (begin == 0) g_begin_ns.store(now, std::memory_order_relaxed);
-    if (begin == 0 || now - begin < kQuietNs) return;
-  }
-  StartThread();
 }
 
 bool FinishOnDrainThread() {
@@ -235,7 +220,6 @@ void ForgetDrainThread() {
   g_asleep.store(0, std::memory_order_relaxed);
   g_progress.store(0, std::memory_order_relaxed);
   g_waiting.store(0, std::memory_order_relaxed);
-  g_begin_ns.store(0, std::memory_order_relaxed);
   CloseSampler(&g_sampler);  // what was inherited tells the parent's figures
   g_sampler = SamplerContext{};
 }

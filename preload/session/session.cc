@@ -34,8 +34,9 @@ std::atomic<uint32_t>* g_gate = &g_closed_gate;
 
 namespace {
 
-constexpr int kWipeOnFork = 18;  // MADV_WIPEONFORK, Linux 4.14
-constexpr int kNoHugePage = 15;  // MADV_NOHUGEPAGE
+constexpr int kWipeOnFork = 18;            // MADV_WIPEONFORK, Linux 4.14
+constexpr int kNoHugePage = 15;            // MADV_NOHUGEPAGE
+constexpr uint64_t kQuietNs = 50'000'000;  // see drain_due_ticks
 constexpr int kFinishBatches = 1000;
 constexpr uint64_t kRelieveWaitNs = 2'000'000;
 
@@ -248,6 +249,10 @@ bool Start(bool forked) {
     anchors.ticks1 = ReadTicks();
     anchors.ns1 = MonotonicNs();
     journal->header()->anchors = anchors;
+    const uint64_t ns = anchors.ns1 > anchors.ns0 ? anchors.ns1 - anchors.ns0 : 1;
+    g_session.drain_due_ticks.store(
+        anchors.ticks1 + (anchors.ticks1 - anchors.ticks0) * (kQuietNs / 1000) / (ns / 1000 + 1),
+        std::memory_order_relaxed);
     g_session.drain = CreateDrain(g_drain_memory, options);
   }
   if (g_session.drain == nullptr) {

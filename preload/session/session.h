@@ -36,8 +36,11 @@ struct Session {
   OwnFile trace;
   StackTable stacks;
   Drain* drain = nullptr;
-  FutexLock drain_lock;              // around every call of Drain...
-  FutexLock definitions_lock;        // appending to the definitions ring
+  FutexLock drain_lock;        // around every call of Drain...
+  FutexLock definitions_lock;  // appending to the definitions ring
+  // From then on the first allocation or mapping starts the drain's thread, so that a process which
+  // makes few is sampled, too. Most processes end sooner, and some must not have threads yet.
+  std::atomic<uint64_t> drain_due_ticks{~uint64_t{0}};
   std::atomic<bool> stopped{false};  // before the end of the process: what comes is lost
   bool may_start_thread = true;      // false in a child of a fork that bypassed libc
 
@@ -85,9 +88,9 @@ void RelieveAny();
 // Told now and then by the producers: `pressing` when a ring is half full. Wakes the drain's
 // thread; false when there is none yet.
 bool DrainHint(bool pressing);
-// Starts the drain's thread, unless the process is young and did little yet. Not inside
-// free: glibc calls that under a lock that pthread_create takes.
-void StartDrainThread(uint64_t events);
+// Starts the drain's thread where there is none and may be one. Not inside free: glibc calls that
+// under a lock that pthread_create takes.
+void StartDrainThread();
 
 }  // namespace ollamatrace
 

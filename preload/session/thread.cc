@@ -151,6 +151,9 @@ ThreadState* AttachThread() {
   state->capacity = RingCapacity(index);
   state->released = ring->released.load(std::memory_order_acquire);
   state->destructor_rounds = 0;
+  // Where there are threads, one more is no surprise.
+  state->drain_due = ring->thread > 1 && !DrainHint(false);
+  state->last_ticks = 0;
   state->memo.generation = 0;
   t_thread.state = state;
   if (g_has_key) pthread_setspecific(g_key, state);

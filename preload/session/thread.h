@@ -21,7 +21,8 @@ struct alignas(64) ThreadState {
   uint32_t capacity;  // of the ring, a power of two
   uint64_t released;  // the drain's `released` when it was last looked at
   uint32_t destructor_rounds;
-  bool drain_due;  // the drain's thread is to be started, at the next allocation
+  bool drain_due;       // the drain's thread is to be started, at the next allocation
+  uint64_t last_ticks;  // of the thread's last event
   StackMemo memo;
   uintptr_t pcs[kMaxStackDepth];
   alignas(64) uint8_t unwind_cache[capture::kThreadUnwindCacheBytes];
