@@ -6,17 +6,8 @@
 #include "preload/hooks/real.h"
 #include "preload/hooks/record.h"
 
-#define HOOK extern "C" __attribute__((visibility("default"), noinline))
-
 namespace ollamatrace {
 namespace {
-
-// The real function, or nullptr while dlsym still looks for it.
-template <typename Function>
-inline Function Real(Function RealFunctions::*function) {
-  if (__builtin_expect(g_real.malloc == nullptr, 0) && t_thread.guard != kOwnWork) ResolveReal();
-  return g_real.*function;
-}
 
 // Where there is no function of that name: malloc's blocks are aligned to this.
 constexpr size_t kMallocAlignment = 2 * sizeof(void*);
@@ -120,7 +111,7 @@ void RealFreeAlignedSized(void* block, size_t alignment, size_t size) {
 
 using namespace ollamatrace;  // NOLINT: the hooks are C functions
 
-HOOK void* malloc(size_t size) {
+OLLAMATRACE_HOOK void* malloc(size_t size) {
   if (!OLLAMATRACE_ENTER()) return RealMalloc(size);
   void* const block = RealMalloc(size);
   if (block != nullptr)
@@ -129,7 +120,7 @@ HOOK void* malloc(size_t size) {
   return block;
 }
 
-HOOK void* calloc(size_t count, size_t size) {
+OLLAMATRACE_HOOK void* calloc(size_t count, size_t size) {
   if (!OLLAMATRACE_ENTER()) return RealCalloc(count, size);
   void* const block = RealCalloc(count, size);
   if (block != nullptr) {
@@ -139,7 +130,7 @@ HOOK void* calloc(size_t count, size_t size) {
   return block;
 }
 
-HOOK void* realloc(void* old_block, size_t size) {
+OLLAMATRACE_HOOK void* realloc(void* old_block, size_t size) {
   if (__builtin_expect(IsBootstrap(old_block), 0)) {
     if (!OLLAMATRACE_ENTER()) return ReallocBootstrap(old_block, size);
     void* const moved = ReallocBootstrap(old_block, size);
@@ -165,7 +156,7 @@ HOOK void* realloc(void* old_block, size_t size) {
   return block;
 }
 
-HOOK void free(void* block) {
+OLLAMATRACE_HOOK void free(void* block) {
   if (block == nullptr) return;
   if (!OLLAMATRACE_ENTER()) return RealFree(block);
   if (!IsBootstrap(block)) RecordFree(block);
@@ -173,7 +164,7 @@ HOOK void free(void* block) {
   Leave();
 }
 
-HOOK void free_sized(void* block, size_t size) {
+OLLAMATRACE_HOOK void free_sized(void* block, size_t size) {
   if (block == nullptr) return;
   if (!OLLAMATRACE_ENTER()) return RealFreeSized(block, size);
   if (!IsBootstrap(block)) RecordFree(block);
@@ -181,7 +172,7 @@ HOOK void free_sized(void* block, size_t size) {
   Leave();
 }
 
-HOOK void free_aligned_sized(void* block, size_t alignment, size_t size) {
+OLLAMATRACE_HOOK void free_aligned_sized(void* block, size_t alignment, size_t size) {
   if (block == nullptr) return;
   if (!OLLAMATRACE_ENTER()) return RealFreeAlignedSized(block, alignment, size);
   if (!IsBootstrap(block)) RecordFree(block);
@@ -189,7 +180,7 @@ HOOK void free_aligned_sized(void* block, size_t alignment, size_t size) {
   Leave();
 }
 
-HOOK int posix_memalign(void** result, size_t alignment, size_t size) {
+OLLAMATRACE_HOOK int posix_memalign(void** result, size_t alignment, size_t size) {
   if (!OLLAMATRACE_ENTER()) return RealPosixMemalign(result, alignment, size);
   const int error = RealPosixMemalign(result, alignment, size);
   if (error == 0 && *result != nullptr) {
@@ -200,7 +191,7 @@ HOOK int posix_memalign(void** result, size_t alignment, size_t size) {
 }
 
 #define OLLAMATRACE_ALIGNED_HOOK(name, Call, parameters, arguments, bytes)            \
-  HOOK void* name parameters {                                                        \
+  OLLAMATRACE_HOOK void* name parameters {                                            \
     if (!OLLAMATRACE_ENTER()) return Call arguments;                                  \
     void* const block = Call arguments;                                               \
     if (block != nullptr) {                                                           \

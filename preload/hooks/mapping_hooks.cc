@@ -13,8 +13,6 @@
 #include "preload/hooks/real.h"
 #include "preload/hooks/record.h"
 
-#define HOOK extern "C" __attribute__((visibility("default"), noinline))
-
 namespace ollamatrace {
 namespace {
 
@@ -24,12 +22,6 @@ Result FromKernel(long result) {
   if (!sys::Failed(result)) return (Result)result;
   errno = static_cast<int>(-result);
   return (Result)-1;
-}
-
-template <typename Function>
-inline Function Real(Function RealFunctions::*function) {
-  if (__builtin_expect(g_real.malloc == nullptr, 0) && t_thread.guard != kOwnWork) ResolveReal();
-  return g_real.*function;
 }
 
 void* RealMmap(void* address, size_t length, int protection, int flags, int fd, off_t offset) {
@@ -81,24 +73,24 @@ constexpr uint8_t kBreakAttributes = PROT_READ | PROT_WRITE | kMapAnonymous << 4
 
 using namespace ollamatrace;  // NOLINT: the hooks are C functions
 
-#define OLLAMATRACE_MMAP_HOOK(name, offset_type)                                    \
-  HOOK void* name(void* address, size_t length, int protection, int flags, int fd,  \
-                  offset_type offset) {                                             \
-    if (!OLLAMATRACE_ENTER_MAPPING()) {                                             \
-      return RealMmap(address, length, protection, flags, fd, offset);              \
-    }                                                                               \
-    void* const mapping = RealMmap(address, length, protection, flags, fd, offset); \
-    if (mapping != MAP_FAILED) {                                                    \
-      RecordMap(mapping, WholePages(length), AllocFunction::kMmap,                  \
-                MapAttributes(protection, flags), OLLAMATRACE_CALLER_FRAME());      \
-    }                                                                               \
-    Leave();                                                                        \
-    return mapping;                                                                 \
+#define OLLAMATRACE_MMAP_HOOK(name, offset_type)                                               \
+  OLLAMATRACE_HOOK void* name(void* address, size_t length, int protection, int flags, int fd, \
+                              offset_type offset) {                                            \
+    if (!OLLAMATRACE_ENTER_MAPPING()) {                                                        \
+      return RealMmap(address, length, protection, flags, fd, offset);                         \
+    }                                                                                          \
+    void* const mapping = RealMmap(address, length, protection, flags, fd, offset);            \
+    if (mapping != MAP_FAILED) {                                                               \
+      RecordMap(mapping, WholePages(length), AllocFunction::kMmap,                             \
+                MapAttributes(protection, flags), OLLAMATRACE_CALLER_FRAME());                 \
+    }                                                                                          \
+    Leave();                                                                                   \
+    return mapping;                                                                            \
   }
 OLLAMATRACE_MMAP_HOOK(mmap, off_t)
 OLLAMATRACE_MMAP_HOOK(mmap64, off64_t)
 
-HOOK int munmap(void* address, size_t length) {
+OLLAMATRACE_HOOK int munmap(void* address, size_t length) {
   if (!OLLAMATRACE_ENTER_MAPPING()) return RealMunmap(address, length);
   RecordUnmap(address, WholePages(length));
   const int result = RealMunmap(address, length);
@@ -107,7 +99,7 @@ HOOK int munmap(void* address, size_t length) {
   return result;
 }
 
-HOOK void* mremap(void* address, size_t old_length, size_t length, int flags, ...) {
+OLLAMATRACE_HOOK void* mremap(void* address, size_t old_length, size_t length, int flags, ...) {
   void* target = nullptr;
   if ((flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0) {
     va_list arguments;
@@ -133,7 +125,7 @@ HOOK void* mremap(void* address, size_t old_length, size_t length, int flags, ..
   return mapping;
 }
 
-HOOK int brk(void* end) {
+OLLAMATRACE_HOOK int brk(void* end) {
   auto* const real = Real(&RealFunctions::brk);
   if (real == nullptr) {
     errno = ENOMEM;
@@ -155,7 +147,7 @@ HOOK int brk(void* end) {
   return result;
 }
 
-HOOK void* sbrk(intptr_t increment) {
+OLLAMATRACE_HOOK void* sbrk(intptr_t increment) {
   auto* const real = Real(&RealFunctions::sbrk);
   if (real == nullptr) {
     errno = ENOMEM;
@@ -177,7 +169,7 @@ HOOK void* sbrk(intptr_t increment) {
 }
 
 // Not recorded: what it unloads must be noticed before its addresses are used again.
-HOOK int dlclose(void* handle) {
+OLLAMATRACE_HOOK int dlclose(void* handle) {
   auto* const real = Real(&RealFunctions::dlclose);
   if (real == nullptr) return -1;
   const int result = real(handle);

@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "preload/hooks/hook_list.h"
+#include "preload/session/thread.h"
 
 namespace ollamatrace {
 
@@ -24,6 +25,13 @@ extern RealFunctions g_real;
 // Looks all of them up. dlsym may allocate: such calls find g_real.malloc still null and are served
 // from the bootstrap pool. Any number of times, on any thread.
 void ResolveReal();
+
+// The real function, or nullptr while dlsym still looks for it and where there is none.
+template <typename Function>
+inline Function Real(Function RealFunctions::*function) {
+  if (__builtin_expect(g_real.malloc == nullptr, 0) && t_thread.guard != kOwnWork) ResolveReal();
+  return g_real.*function;
+}
 
 // Blocks given out while dlsym looked for the real functions, and for work of ours. Never given
 // back. nullptr and ENOMEM when the pool is used up.
