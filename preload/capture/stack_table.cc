@@ -6,7 +6,9 @@ namespace ollamatrace {
 namespace {
 
 constexpr uint32_t kLevelBits[] = {13, 17, 20};
-constexpr uint32_t kSeenWordBits = 16;
+constexpr uint32_t kSeenBits = 16;
+constexpr uint64_t kIdMask = kMaxNodes - 1;
+static_assert((kMaxNodes & kIdMask) == 0);
 constexpr uint64_t kHashFactor = UINT64_C(0x9E3779B97F4A7C15);
 
 uint64_t Hash(uint32_t parent, uintptr_t pc) {
@@ -20,11 +22,10 @@ uint64_t Hash(uint32_t parent, uintptr_t pc) {
 size_t StackTableBytes() {
   size_t words = kMaxNodes;
   for (const uint32_t bits : kLevelBits) words += size_t{1} << bits;
-  return (size_t{1} << kSeenWordBits) * sizeof(uint64_t) + words * sizeof(uint32_t);
+  return (size_t{1} << kSeenBits) * sizeof(uint64_t) + words * sizeof(uint32_t);
 }
 
 void StackTable::Init(Journal* journal, void* memory) {
-  static_assert(kSeenBits == kSeenWordBits && (kMaxNodes & kIdMask) == 0);
   journal_ = journal;
   seen_ = static_cast<std::atomic<uint64_t>*>(memory);
   auto* words = reinterpret_cast<uint32_t*>(seen_ + (size_t{1} << kSeenBits));

@@ -56,14 +56,11 @@ class StackTable {
   };
   static constexpr int kLevels = 3;
 
-  // Whole stacks that were seen: a stack that repeats costs one look, however deep it is. A word
-  // holds the upper bits of the stack's hash and its id; the lower bits say where it stands.
-  static constexpr uint32_t kSeenBits = 16;
-  static constexpr uint64_t kIdMask = kMaxNodes - 1;
-
   StackId FindSeen(uint64_t hash, uintptr_t innermost) const;
 
   Journal* journal_ = nullptr;
+  // Whole stacks that were seen: a stack that repeats costs one look, however deep it is. A word
+  // holds the upper bits of the stack's hash and its id; the lower bits say where it stands.
   std::atomic<uint64_t>* seen_ = nullptr;
   Level levels_[kLevels];
   uint32_t* next_ = nullptr;  // by id

@@ -4,10 +4,10 @@
 // What the library holds for the process it is in: settings, files, the table of stacks, the drain;
 // when recording begins and ends; what fork does to it.
 //
-// One session is one process. It begins with the first call of a hook at which libc is ready. A
-// child of fork begins a session of its own with its first call: the gate (below) lies in memory
-// that the kernel clears in the child, so that a fork which bypasses libc is noticed, too. A child
-// of vfork shares the parent's memory and so, rightly, its session.
+// One session is one process. It begins with the first call of a hook, at the latest when the
+// library is loaded. A child of fork begins a session of its own with its first call: the gate
+// (below) lies in memory that the kernel clears in the child, so that a fork which bypasses libc is
+// noticed, too. A child of vfork shares the parent's memory and so, rightly, its session.
 
 #include <atomic>
 #include <cstdint>

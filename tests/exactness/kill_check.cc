@@ -54,6 +54,38 @@ bool TakeOne(InBetween* sizes, uint64_t size) {
   return true;
 }
 
+// Compares slots with what the trace says is live: `take(address, size)` removes such a one, or
+// answers that there is none. What may be there besides is added to `unknown`.
+template <typename Slots, typename Take>
+void CheckSlots(const Slots& slots, const Take& take, const char* missing,
+                const char* moved_missing, InBetween* unknown, std::vector<std::string>* problems) {
+  for (const Slot& slot : slots) {
+    const SlotState slot_state = slot.state.load(std::memory_order_relaxed);
+    if (slot_state == SlotState::kLive && !take(slot.address, slot.size)) {
+      problems->push_back(Format(missing, slot.address, slot.size));
+    }
+    if (slot_state == SlotState::kMoved && !take(slot.new_address, slot.new_size)) {
+      problems->push_back(Format(moved_missing, slot.new_address, slot.new_size));
+    }
+  }
+  for (const Slot& slot : slots) {
+    switch (slot.state.load(std::memory_order_relaxed)) {
+      case SlotState::kFreeing:
+        take(slot.address, slot.size);
+        break;
+      case SlotState::kMoving:
+        // The old one, or the new one, or none: not both.
+        if (!take(slot.address, slot.size)) ++(*unknown)[slot.new_size];
+        break;
+      case SlotState::kAllocating:
+        ++(*unknown)[slot.size];
+        break;
+      default:
+        break;
+    }
+  }
+}
+
 // Compares the heap slots with the trace's blocks.
 void CheckBlocks(const OpLog& log, const LiveState& state, int threads,
                  std::vector<std::string>* problems) {
@@ -65,32 +97,8 @@ void CheckBlocks(const OpLog& log, const LiveState& state, int threads,
     return true;
   };
   InBetween unknown;
-  for (const Slot& slot : log.heap) {
-    const SlotState slot_state = slot.state.load(std::memory_order_relaxed);
-    if (slot_state == SlotState::kLive && !take(slot.address, slot.size)) {
-      problems->push_back(Format("a live block is missing", slot.address, slot.size));
-    }
-    if (slot_state == SlotState::kMoved && !take(slot.new_address, slot.new_size)) {
-      problems->push_back(
-          Format("a reallocated block is missing", slot.new_address, slot.new_size));
-    }
-  }
-  for (const Slot& slot : log.heap) {
-    switch (slot.state.load(std::memory_order_relaxed)) {
-      case SlotState::kFreeing:
-        take(slot.address, slot.size);
-        break;
-      case SlotState::kMoving:
-        // The old one, or the new one, or none: not both.
-        if (!take(slot.address, slot.size)) ++unknown[slot.new_size];
-        break;
-      case SlotState::kAllocating:
-        ++unknown[slot.size];
-        break;
-      default:
-        break;
-    }
-  }
+  CheckSlots(log.heap, take, "a live block is missing", "a reallocated block is missing", &unknown,
+             problems);
   int noise = 0;
   for (const auto& [address, block] : live) {
     if (IsNoise(block.size)) ++noise;
@@ -114,30 +122,8 @@ void CheckMappings(const OpLog& log, const LiveState& state, std::vector<std::st
     return true;
   };
   InBetween unknown;
-  for (const Slot& slot : log.mappings) {
-    const SlotState slot_state = slot.state.load(std::memory_order_relaxed);
-    if (slot_state == SlotState::kLive && !take(slot.address, slot.size)) {
-      problems->push_back(Format("a live mapping is missing", slot.address, slot.size));
-    }
-    if (slot_state == SlotState::kMoved && !take(slot.new_address, slot.new_size)) {
-      problems->push_back(Format("a moved mapping is missing", slot.new_address, slot.new_size));
-    }
-  }
-  for (const Slot& slot : log.mappings) {
-    switch (slot.state.load(std::memory_order_relaxed)) {
-      case SlotState::kFreeing:
-        take(slot.address, slot.size);
-        break;
-      case SlotState::kMoving:
-        if (!take(slot.address, slot.size)) ++unknown[slot.new_size];
-        break;
-      case SlotState::kAllocating:
-        ++unknown[slot.size];
-        break;
-      default:
-        break;
-    }
-  }
+  CheckSlots(log.mappings, take, "a live mapping is missing", "a moved mapping is missing",
+             &unknown, problems);
   for (const auto& [begin, end] : live) {
     if (IsMarkedMapping(end - begin) && !TakeOne(&unknown, end - begin)) {
       problems->push_back(Format("a mapping that is gone", begin, end - begin));
