@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "analyzer/report/frame_table.h"
-#include "analyzer/report/units.h"
+#include "analyzer/text/units.h"
 
 namespace ollamatrace {
 namespace {

@@ -1,7 +1,7 @@
 #include "analyzer/report/frame_table.h"
 
 #include "absl/strings/escaping.h"
-#include "analyzer/report/function_name.h"
+#include "analyzer/text/function_name.h"
 
 namespace ollamatrace {
 namespace {

@@ -9,9 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "analyzer/report/function_name.h"
+#include "analyzer/text/function_name.h"
 #include "analyzer/report/renderers.h"
-#include "analyzer/report/units.h"
+#include "analyzer/text/units.h"
 
 namespace ollamatrace {
 namespace {

@@ -1,6 +1,6 @@
 // Demangled names of functions, taken apart.
-#ifndef OLLAMATRACE_ANALYZER_REPORT_FUNCTION_NAME_H_
-#define OLLAMATRACE_ANALYZER_REPORT_FUNCTION_NAME_H_
+#ifndef OLLAMATRACE_ANALYZER_TEXT_FUNCTION_NAME_H_
+#define OLLAMATRACE_ANALYZER_TEXT_FUNCTION_NAME_H_
 
 #include <cstddef>
 #include <string>
@@ -24,4 +24,4 @@ bool IsPlumbing(absl::string_view function, absl::string_view module);
 
 }  // namespace ollamatrace
 
-#endif  // OLLAMATRACE_ANALYZER_REPORT_FUNCTION_NAME_H_
+#endif  // OLLAMATRACE_ANALYZER_TEXT_FUNCTION_NAME_H_

@@ -1,6 +1,6 @@
 // Figures for people.
-#ifndef OLLAMATRACE_ANALYZER_REPORT_UNITS_H_
-#define OLLAMATRACE_ANALYZER_REPORT_UNITS_H_
+#ifndef OLLAMATRACE_ANALYZER_TEXT_UNITS_H_
+#define OLLAMATRACE_ANALYZER_TEXT_UNITS_H_
 
 #include <cstdint>
 #include <string>
@@ -14,4 +14,4 @@ std::string FormatSeconds(
 
 }  // namespace ollamatrace
 
-#endif  // OLLAMATRACE_ANALYZER_REPORT_UNITS_H_
+#endif  // OLLAMATRACE_ANALYZER_TEXT_UNITS_H_

@@ -1,4 +1,4 @@
-#include "analyzer/report/function_name.h"
+#include "analyzer/text/function_name.h"
 
 #include <algorithm>
 

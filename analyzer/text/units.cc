@@ -1,4 +1,4 @@
-#include "analyzer/report/units.h"
+#include "analyzer/text/units.h"
 
 #include <cmath>
 
