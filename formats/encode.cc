@@ -200,6 +200,17 @@ size_t EncodeCounters(const CountersRecord& record, uint8_t* out) {
   return Close(Tag::kCounters, out, p);
 }
 
+size_t EncodeWeights(const WeightsRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, static_cast<uint32_t>(record.stack));
+  *p++ = Byte(record.domain);
+  p = PutVarint(p, record.blocks);
+  p = PutVarint(p, record.bytes);
+  p = PutVarint(p, record.blocks_variance);
+  p = PutVarint(p, record.bytes_variance);
+  return Close(Tag::kWeights, out, p);
+}
+
 size_t EncodeSample(const SampleRecord& record, uint8_t* out) {
   uint8_t* p = Payload(out);
   p = PutVarint(p, record.time_ns);

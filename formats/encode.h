@@ -45,6 +45,7 @@ inline constexpr size_t kEventBytes =
     64;  // Alloc, Free, Map, Unmap: with the Reset and TimeThread records before it
 inline constexpr size_t kNodeBytes = 32;
 inline constexpr size_t kCountersBytes = 96;
+inline constexpr size_t kWeightsBytes = 64;
 inline constexpr size_t kSampleBytes = 224;
 inline constexpr size_t kSmallRecordBytes = 64;  // ModuleUnload, ThreadEnd, Loss, End
 inline constexpr size_t kThreadBytes = 64 + kMaxNameBytes;
@@ -68,6 +69,7 @@ size_t EncodeThread(const ThreadRecord& record, uint8_t* out);
 size_t EncodeThreadEnd(const ThreadEndRecord& record, uint8_t* out);
 size_t EncodeNode(const NodeRecord& record, uint8_t* out);
 size_t EncodeCounters(const CountersRecord& record, uint8_t* out);
+size_t EncodeWeights(const WeightsRecord& record, uint8_t* out);
 size_t EncodeSample(const SampleRecord& record, uint8_t* out);
 size_t EncodeLoss(const LossRecord& record, uint8_t* out);
 size_t EncodeMessage(const MessageRecord& record, uint8_t* out);

@@ -24,7 +24,7 @@
 namespace ollamatrace {
 
 inline constexpr char kJournalMagic[8] = {'o', 'l', 'l', 'a', 'm', 'j', 'n', 'l'};
-inline constexpr uint32_t kJournalVersion = 1;
+inline constexpr uint32_t kJournalVersion = 2;
 
 // ---- Events, as a hook puts them into its thread's ring ----------------------------------------
 
@@ -180,7 +180,8 @@ inline constexpr uint64_t kBlockLimbo = uint64_t{1} << 52;  // between kReallocF
 inline constexpr uint64_t kBlockUnknown = uint64_t{1}
                                           << 53;  // written to the trace before; a mere mark
 
-// Pairs folded, of one stack and domain.
+// Pairs folded, of one stack and domain. (Mode sample: live_bytes and peak_bytes are estimates,
+// sums of SampleWeight::bytes. The others count what was drawn.)
 struct CounterSlot {
   uint32_t stack;
   uint32_t domain;
@@ -189,6 +190,17 @@ struct CounterSlot {
   uint64_t first_ns, last_ns;
 };
 static_assert(sizeof(CounterSlot) == 64);
+
+// Mode sample: the weights of the pairs of the CounterSlot with this stack and the domain without
+// kWeightSlot. It lies among the counters.
+struct WeightSlot {
+  uint32_t stack;
+  uint32_t domain;                                          // with kWeightSlot
+  uint64_t blocks, bytes, blocks_variance, bytes_variance;  // as in WeightsRecord
+  uint64_t unused[3];
+};
+static_assert(sizeof(WeightSlot) == sizeof(CounterSlot));
+inline constexpr uint32_t kWeightSlot = 1u << 31;
 
 // A mapping that isn't in the trace yet. Free when length is 0.
 struct MappingEntry {

@@ -1,6 +1,7 @@
 #include "formats/journal_reader.h"
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -204,6 +205,14 @@ class Delivery {
 
   void Counters() {
     for (const CounterSlot& slot : snapshot_.counters) {
+      if ((slot.domain & kWeightSlot) != 0) {
+        WeightSlot weights;
+        memcpy(&weights, &slot, sizeof weights);
+        visitor_.OnWeights(WeightsRecord{
+            StackId{slot.stack}, static_cast<Domain>(slot.domain & ~kWeightSlot), weights.blocks,
+            weights.bytes, weights.blocks_variance, weights.bytes_variance});
+        continue;
+      }
       visitor_.OnCounters(CountersRecord{StackId{slot.stack}, static_cast<Domain>(slot.domain),
                                          slot.pairs, slot.bytes, slot.lifetime_ns, slot.peak_bytes,
                                          slot.first_ns, slot.last_ns});

@@ -137,7 +137,8 @@ TEST(JournalReader, DeliversEverythingOnceAndInOrder) {
   journal.mapping(9) = {4096, 0x9000, 8, 4, 1, static_cast<uint32_t>(AllocFunction::kMmap),
                         3,    1,      0};
   journal.counter(1) = {4, 0, 10, 20, 30, 40, 50, 60, 70};
-  journal.header().counters_used = 2;
+  journal.counter(2) = {4, 8 | kWeightSlot, 11, 21, 31, 41, 0, 0, 0};
+  journal.header().counters_used = 3;
   journal.header().losses[static_cast<size_t>(LossKind::kDiskFull)] = 3;
   journal.header().anchors = {0, 0, 99, 99};
   journal.Attach(0, 1);
@@ -167,6 +168,7 @@ TEST(JournalReader, DeliversEverythingOnceAndInOrder) {
           "unmap t=13 thread=1 address=0x9000 length=4096",
           "counters stack=4 domain=0 pairs=10 bytes=20 lifetime_ns=30 peak_bytes=50 first_ns=60 "
           "last_ns=70",
+          "weights stack=4 domain=8 blocks=11 bytes=21 blocks_variance=31 bytes_variance=41",
           StartsWith("module_unload"), StartsWith("thread_end"), StartsWith("message"),
           "loss t=99 kind=4 events=3"));
 }

@@ -250,6 +250,17 @@ absl::Status RecordDecoder::DecodePayload(uint8_t tag, Cursor& in) {
       if (in.ok()) visitor_.OnCounters(record);
       break;
     }
+    case Tag::kWeights: {
+      WeightsRecord record;
+      record.stack = StackId{in.Number32()};
+      record.domain = static_cast<Domain>(in.Byte());
+      record.blocks = in.Number();
+      record.bytes = in.Number();
+      record.blocks_variance = in.Number();
+      record.bytes_variance = in.Number();
+      if (in.ok()) visitor_.OnWeights(record);
+      break;
+    }
     case Tag::kSample: {
       SampleRecord record;
       record.time_ns = in.Number();

@@ -85,6 +85,7 @@ TEST(RecordDecoder, CutRecordsAreBad) {
       Encoded(ThreadEndRecord{ThreadId{1}, 300}),
       Encoded(NodeRecord{StackId{1}, StackId{300}, ModuleId{1}, 0x123456, 1}),
       Encoded(CountersRecord{StackId{300}, Domain::kHeap, 1, 2, 3, 4, 5, 6}),
+      Encoded(WeightsRecord{StackId{300}, Domain::kHeap, 1, 2, 3, 4}),
       Encoded(SampleRecord{300, 1, 2, 3}),
       Encoded(LossRecord{300, LossKind::kOther, 300}),
       Encoded(MessageRecord{300, TextOf("text")}),

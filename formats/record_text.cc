@@ -87,6 +87,12 @@ void RecordText::OnCounters(const CountersRecord& record) {
                      " first_ns=", record.first_ns, " last_ns=", record.last_ns));
 }
 
+void RecordText::OnWeights(const WeightsRecord& record) {
+  line_(absl::StrCat("weights stack=", Number(record.stack), " domain=", Number(record.domain),
+                     " blocks=", record.blocks, " bytes=", record.bytes, " blocks_variance=",
+                     record.blocks_variance, " bytes_variance=", record.bytes_variance));
+}
+
 void RecordText::OnSample(const SampleRecord& record) {
   std::string line = absl::StrCat("sample t=", record.time_ns);
   const auto gauge = [&line](absl::string_view name, uint64_t value) {

@@ -28,6 +28,7 @@ class RecordText : public TraceVisitor {
   void OnMap(const MapRecord& record) override;
   void OnUnmap(const UnmapRecord& record) override;
   void OnCounters(const CountersRecord& record) override;
+  void OnWeights(const WeightsRecord& record) override;
   void OnSample(const SampleRecord& record) override;
   void OnLoss(const LossRecord& record) override;
   void OnMessage(const MessageRecord& record) override;

@@ -83,6 +83,9 @@ void AddEveryRecord(TraceBuilder& builder) {
       CountersRecord{StackId{1}, Domain::kHeap, 1'000'000, 24'000'000, 5, 4096, 1000, 2000});
   builder.Add(CountersRecord{StackId{kMax32}, static_cast<Domain>(255), kMax64, kMax64, kMax64,
                              kMax64, kMax64, kMax64});
+  builder.Add(WeightsRecord{StackId{1}, Domain::kHeap, 65'536'000'000, 512'000'000, 3, 4});
+  builder.Add(
+      WeightsRecord{StackId{kMax32}, static_cast<Domain>(255), kMax64, kMax64, kMax64, kMax64});
   SampleRecord sample;
   sample.time_ns = 3000;
   builder.Add(sample);  // nothing known

@@ -38,6 +38,9 @@ class TraceBuilder {
   void Add(const CountersRecord& record) {
     AddOther(EncodeCounters, &TraceVisitor::OnCounters, record);
   }
+  void Add(const WeightsRecord& record) {
+    AddOther(EncodeWeights, &TraceVisitor::OnWeights, record);
+  }
   void Add(const SampleRecord& record) { AddOther(EncodeSample, &TraceVisitor::OnSample, record); }
   void Add(const LossRecord& record) { AddOther(EncodeLoss, &TraceVisitor::OnLoss, record); }
   void Add(const MessageRecord& record) {

@@ -106,6 +106,7 @@ enum class Tag : uint8_t {
   kLoss = 0x88,
   kMessage = 0x89,
   kEnd = 0x8a,
+  kWeights = 0x8c,
 };
 
 // ---- Records ----------------------------------------------------------------------------------
@@ -232,6 +233,18 @@ struct CountersRecord {
   uint64_t peak_bytes = 0;   // greatest sum of this stack's live bytes that the drain has seen
   uint64_t first_ns = 0;     // time of the first and of the last allocation folded
   uint64_t last_ns = 0;
+};
+
+// Mode sample: what the pairs of a CountersRecord stand for, of the domains that are drawn. Sums of
+// SampleWeight (sample_weight.h) over the pairs, in its units; they stop at 2^64 - 1. Cumulative,
+// and replaced by a later record of the same (stack, domain), as counters are.
+struct WeightsRecord {
+  StackId stack{};
+  Domain domain = Domain::kHeap;
+  uint64_t blocks = 0;
+  uint64_t bytes = 0;
+  uint64_t blocks_variance = 0;
+  uint64_t bytes_variance = 0;
 };
 
 // Gauges at one moment. kUnknownGauge where a figure is not to be had.

@@ -26,6 +26,7 @@ class TraceVisitor {
   virtual void OnMap(const MapRecord&) {}
   virtual void OnUnmap(const UnmapRecord&) {}
   virtual void OnCounters(const CountersRecord&) {}
+  virtual void OnWeights(const WeightsRecord&) {}
   virtual void OnSample(const SampleRecord&) {}
   virtual void OnLoss(const LossRecord&) {}
   virtual void OnMessage(const MessageRecord&) {}

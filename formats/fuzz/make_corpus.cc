@@ -85,6 +85,7 @@ bool WriteTraces(const std::string& folder) {
   const std::string others = absl::StrCat(
       HeaderBytes(), Encoded(ModuleRecord{ModuleId{1}, 5, 1, 2, 3, TextOf("id"), TextOf("/l")}),
       Encoded(CountersRecord{StackId{1}, Domain::kHeap, 1, 24, 5, 4096, 1000, 2000}),
+      Encoded(WeightsRecord{StackId{1}, Domain::kHeap, 655360, 4096, 9, 10}),
       Encoded(SampleRecord{5, 1, 2}), Encoded(LossRecord{6, LossKind::kOther, 1}),
       Encoded(MessageRecord{7, TextOf("text")}), Encoded(EndRecord{8, EndKind::kExited}));
   good &= Write(folder + "/records_events", absl::StrCat("R", events));
@@ -117,6 +118,8 @@ bool WriteJournals(const std::string& folder) {
       Operation(Op::kBlock, absl::StrCat(Number(1, 1), Raw(BlockEntry{0x20, 8, 3, 1, 1}))),
       Operation(Op::kCounter,
                 absl::StrCat(Number(1, 1), Raw(CounterSlot{1, 0, 1, 2, 3, 4, 5, 6, 7}))),
+      Operation(Op::kCounter,
+                absl::StrCat(Number(2, 1), Raw(WeightSlot{1, kWeightSlot, 1, 2, 3, 4, {5, 6, 7}}))),
       Operation(Op::kMapping,
                 absl::StrCat(Number(0, 1), Raw(MappingEntry{4096, 0x1000, 5, 1, 1, 4, 3, 0, 0}))),
       Operation(Op::kPending,

@@ -129,6 +129,7 @@ class Copying : public TraceVisitor {
   void OnMap(const MapRecord& record) override { builder.Add(record); }
   void OnUnmap(const UnmapRecord& record) override { builder.Add(record); }
   void OnCounters(const CountersRecord& record) override { builder.Add(record); }
+  void OnWeights(const WeightsRecord& record) override { builder.Add(record); }
   void OnSample(const SampleRecord& record) override { builder.Add(record); }
   void OnLoss(const LossRecord& record) override { builder.Add(record); }
   void OnMessage(const MessageRecord& record) override { builder.Add(record); }
