@@ -1,11 +1,12 @@
 #ifndef OLLAMATRACE_PRELOAD_DRAIN_COUNTER_TABLE_H_
 #define OLLAMATRACE_PRELOAD_DRAIN_COUNTER_TABLE_H_
 
-// The journal's counters, one slot for each stack and domain, found through an array by stack:
-// nearly every stack has one domain only; the slots of others are chained.
+// The journal's counters, one slot for each stack and domain (two in mode sample), found through an
+// array by stack: nearly every stack has one domain only; the slots of others are chained.
 
 #include <cstdint>
 
+#include "formats/sample_weight.h"
 #include "preload/drain/undo_log.h"
 #include "preload/journal/journal.h"
 
@@ -36,7 +37,15 @@ class CounterTable {
 
   // The slot, ready to be changed; nullptr: the table is full.
   CounterSlot* Change(uint32_t stack, Domain domain) {
-    const uint32_t wanted = static_cast<uint32_t>(domain);
+    return ChangeSlot(stack, static_cast<uint32_t>(domain));
+  }
+  WeightSlot* ChangeWeights(uint32_t stack, Domain domain) {
+    return reinterpret_cast<WeightSlot*>(
+        ChangeSlot(stack, static_cast<uint32_t>(domain) | kWeightSlot));
+  }
+
+ private:
+  CounterSlot* ChangeSlot(uint32_t stack, uint32_t wanted) {
     uint32_t* link = &slots_[stack < kMaxNodes ? stack : 0];
     while (*link != 0) {
       CounterSlot* const slot = journal_->counter(*link - 1);
@@ -68,7 +77,6 @@ class CounterTable {
     return slot;
   }
 
- private:
   Journal* journal_;
   UndoLog* undo_;
   uint32_t* slots_;
@@ -89,14 +97,27 @@ inline void DropLive(CounterSlot* slot, uint64_t bytes) {
   DrainStep();
 }
 
-inline void AddPair(CounterSlot* slot, uint64_t bytes, uint64_t begin_ns, uint64_t end_ns) {
+// `live_bytes`: what AddLive was told of the block.
+inline void AddPair(CounterSlot* slot, uint64_t bytes, uint64_t live_bytes, uint64_t begin_ns,
+                    uint64_t end_ns) {
   if (slot->pairs == 0 || begin_ns < slot->first_ns) slot->first_ns = begin_ns;
   if (begin_ns > slot->last_ns) slot->last_ns = begin_ns;
   ++slot->pairs;
   slot->bytes += bytes;
   // Ticks of two CPUs may differ by a little.
   if (end_ns > begin_ns) slot->lifetime_ns += end_ns - begin_ns;
-  DropLive(slot, bytes);
+  DropLive(slot, live_bytes);
+}
+
+inline void AddWeight(WeightSlot* slot, const SampleWeight& weight) {
+  const auto add = [](uint64_t* sum, uint64_t value) {
+    if (__builtin_add_overflow(*sum, value, sum)) *sum = ~uint64_t{0};
+  };
+  add(&slot->blocks, weight.blocks);
+  add(&slot->bytes, weight.bytes);
+  add(&slot->blocks_variance, weight.blocks_variance);
+  add(&slot->bytes_variance, weight.bytes_variance);
+  DrainStep();
 }
 
 }  // namespace ollamatrace

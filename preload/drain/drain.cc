@@ -247,6 +247,11 @@ bool FinishCounters(Drain* drain) {
   return Finish(drain, [drain, &index] {
     for (; index < drain->counters.used(); ++index) {
       const CounterSlot& slot = *drain->counters.slot(index);
+      if ((slot.domain & kWeightSlot) != 0) {
+        const auto& weights = reinterpret_cast<const WeightSlot&>(slot);
+        if (!HasBatchRoom(*drain) || !drain->staging.Weights(weights)) return false;
+        continue;
+      }
       if (slot.pairs == 0) continue;
       CountersRecord record;
       record.stack = StackId{slot.stack};
@@ -353,6 +358,7 @@ Drain* CreateDrain(void* memory, const DrainOptions& options) {
   drain->journal = journal;
   drain->header = header;
   drain->mode = options.mode;
+  drain->sample_bytes = options.sample_bytes;
   drain->undo.Init(journal);
   drain->staging.Init(journal, options.trace, parts.written, parts.chunk, kChunkRoom);
   if (!InitChunkWriter(drain->staging.writer(), parts.workspace, parts.workspace_bytes,
@@ -417,7 +423,7 @@ DrainStatus DrainSample(Drain* drain, const SampleRecord& sample) {
   }
   SampleRecord record = sample;
   record.pooled_bytes = drain->pooled_bytes;
-  record.pooled_blocks = drain->pooled_blocks;
+  record.pooled_blocks = drain->pooled_blocks / SampleWeight::kOneBlock;
   record.pooled_peak_bytes = drain->pooled_peak_bytes;
   if (record.tracer_cpu_ns == kUnknownGauge) record.tracer_cpu_ns = BusyNs(*drain);
   if (record.tracer_bytes == kUnknownGauge) record.tracer_bytes = BytesInUse(*drain);

@@ -25,7 +25,8 @@ struct DrainOptions {
   Journal* journal = nullptr;  // created, identity written, state kUnborn or kActive
   OwnFile* trace = nullptr;    // empty; the drain alone writes to it
   Mode mode = Mode::kSurvivors;
-  int level = 3;  // zstd
+  uint64_t sample_bytes = 0;  // kSample: as in the header
+  int level = 3;              // zstd
   uint32_t max_counters = kMaxCounters;
 };
 

@@ -23,7 +23,7 @@ namespace ollamatrace {
 // What bounds the time that a batch holds the drain's lock: 0.1 to 0.4 ms.
 inline constexpr uint32_t kBatchEvents = 4096;
 // Undo words that a single event may need, those of two more rings included.
-inline constexpr uint32_t kEventUndoWords = 64;
+inline constexpr uint32_t kEventUndoWords = 96;
 // ... and a ring at the end of the batch: its tail, its limbo and the block in it.
 inline constexpr uint32_t kRingUndoWords = 8;
 
@@ -49,6 +49,7 @@ struct Drain {
   Journal* journal;
   JournalHeader* header;
   Mode mode;
+  uint64_t sample_bytes;  // 0: every block is recorded
   long failure;
   UndoLog undo;
   BlockPool pool;
@@ -91,8 +92,9 @@ struct Drain {
   uint64_t hand_ns;
   double hand_credit;
 
-  // Heap blocks in the pool.
-  uint64_t pooled_bytes, pooled_blocks, pooled_peak_bytes;
+  // Heap blocks in the pool, by their weights.
+  uint64_t pooled_bytes, pooled_peak_bytes;
+  uint64_t pooled_blocks;  // in units of 1 / SampleWeight::kOneBlock
   uint64_t reported_losses[kLossKinds];
 };
 

@@ -23,10 +23,19 @@ uint64_t BlockAddress(const Drain& drain, uint32_t entry, const BlockEntry& bloc
   return BlockKey(drain.pool.Address(entry), BlockDomain(block));
 }
 
-void RemoveBlock(Drain* drain, uint32_t entry, const BlockEntry& block) {
+// Of blocks in the heap alone is it known how they were drawn.
+SampleWeight Weight(const Drain& drain, uint64_t size, uint8_t domain) {
+  return WeightOf(size, domain == static_cast<uint8_t>(Domain::kHeap) ? drain.sample_bytes : 0);
+}
+SampleWeight Weight(const Drain& drain, const BlockEntry& block) {
+  return Weight(drain, EventSize(block.packed), BlockDomain(block));
+}
+
+void RemoveBlock(Drain* drain, uint32_t entry, const BlockEntry& block,
+                 const SampleWeight& weight) {
   if (BlockDomain(block) == static_cast<uint8_t>(Domain::kHeap)) {
-    drain->pooled_bytes -= EventSize(block.packed);
-    --drain->pooled_blocks;
+    drain->pooled_bytes -= weight.bytes;
+    drain->pooled_blocks -= weight.blocks;
   }
   drain->pool.Remove(entry);
 }
@@ -35,16 +44,21 @@ void RemoveBlock(Drain* drain, uint32_t entry, const BlockEntry& block) {
 bool FoldBlock(Drain* drain, uint32_t entry, uint64_t time_ns, uint32_t thread) {
   const BlockEntry& block = *drain->pool.block(entry);
   const Domain domain = static_cast<Domain>(BlockDomain(block));
+  const SampleWeight weight = Weight(*drain, block);
   CounterSlot* const slot = drain->counters.Change(block.stack, domain);
-  if (slot != nullptr) {
-    AddPair(slot, EventSize(block.packed), block.time_ns, time_ns);
+  const bool weighs = drain->sample_bytes != 0 && domain == Domain::kHeap;
+  WeightSlot* const weights = weighs ? drain->counters.ChangeWeights(block.stack, domain) : nullptr;
+  if (slot != nullptr && (weights != nullptr || !weighs)) {
+    AddPair(slot, EventSize(block.packed), weight.bytes, block.time_ns, time_ns);
+    if (weighs) AddWeight(weights, weight);
   } else {
     const AllocRecord alloc = AllocOf(block, BlockAddress(*drain, entry, block));
     if (!drain->staging.Pair(alloc, {time_ns, ThreadId{thread}, domain, alloc.address})) {
       return false;
     }
+    if (slot != nullptr) DropLive(slot, weight.bytes);
   }
-  RemoveBlock(drain, entry, block);
+  RemoveBlock(drain, entry, block, weight);
   return true;
 }
 
@@ -125,10 +139,11 @@ bool OnAlloc(Drain* drain, const Event& event, uint32_t thread, uint64_t time_ns
         size | static_cast<uint64_t>(function) << 48 | static_cast<uint64_t>(domain) << 56;
     if (drain->pool.Add(key, packed, time_ns, event.stack, thread) != 0) {
       CounterSlot* const slot = drain->counters.Change(event.stack, static_cast<Domain>(domain));
-      if (slot != nullptr) AddLive(slot, size);
+      const SampleWeight weight = Weight(*drain, size, domain);
+      if (slot != nullptr) AddLive(slot, weight.bytes);
       if (domain == static_cast<uint8_t>(Domain::kHeap)) {
-        drain->pooled_bytes += size;
-        ++drain->pooled_blocks;
+        drain->pooled_bytes += weight.bytes;
+        drain->pooled_blocks += weight.blocks;
         if (drain->pooled_bytes > drain->pooled_peak_bytes) {
           drain->pooled_peak_bytes = drain->pooled_bytes;
         }
@@ -213,8 +228,9 @@ bool WriteOutBlock(Drain* drain, uint32_t entry) {
   const AllocRecord record = AllocOf(block, BlockAddress(*drain, entry, block));
   if (!drain->staging.Alloc(record)) return false;
   CounterSlot* const slot = drain->counters.Change(block.stack, record.domain);
-  if (slot != nullptr) DropLive(slot, record.size);
-  RemoveBlock(drain, entry, block);
+  const SampleWeight weight = Weight(*drain, block);
+  if (slot != nullptr) DropLive(slot, weight.bytes);
+  RemoveBlock(drain, entry, block, weight);
   return true;
 }
 

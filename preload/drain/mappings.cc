@@ -74,7 +74,7 @@ bool FoldMapping(Drain* drain, uint32_t index, uint64_t time_ns) {
   CounterSlot* const slot =
       drain->counters.Change(entry.stack, DomainOf(static_cast<AllocFunction>(entry.function)));
   if (slot == nullptr) return false;
-  AddPair(slot, entry.length, entry.time_ns, time_ns);
+  AddPair(slot, entry.length, entry.length, entry.time_ns, time_ns);
   Forget(drain, index);
   return true;
 }

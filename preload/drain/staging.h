@@ -86,6 +86,19 @@ class Staging {
     DrainStep();
     return true;
   }
+  bool Weights(const WeightSlot& slot) {
+    if (!Stack(slot.stack, kWeightsBytes)) return false;
+    WeightsRecord record;
+    record.stack = StackId{slot.stack};
+    record.domain = static_cast<Domain>(slot.domain & ~kWeightSlot);
+    record.blocks = slot.blocks;
+    record.bytes = slot.bytes;
+    record.blocks_variance = slot.blocks_variance;
+    record.bytes_variance = slot.bytes_variance;
+    bytes_ += static_cast<uint32_t>(EncodeWeights(record, end()));
+    DrainStep();
+    return true;
+  }
   bool ThreadEnd(const ThreadEndRecord& record) {
     if (!HasRoom(kSmallRecordBytes)) return false;
     bytes_ += static_cast<uint32_t>(EncodeThreadEnd(record, end()));

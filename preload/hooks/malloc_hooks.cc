@@ -5,6 +5,7 @@
 
 #include "preload/hooks/real.h"
 #include "preload/hooks/record.h"
+#include "preload/hooks/sampling.h"
 
 namespace ollamatrace {
 namespace {
@@ -106,12 +107,13 @@ void RealFreeAlignedSized(void* block, size_t alignment, size_t size) {
   real != nullptr ? real(block, alignment, size) : RealFree(block);
 }
 
-}  // namespace
-}  // namespace ollamatrace
+// ---- The recorded way of each hook. Functions of their own, which the hooks below call last: so a
+// hook that has nothing to record needs no frame, and one that has gives up its own. What these see
+// as their caller is the hook's.
 
-using namespace ollamatrace;  // NOLINT: the hooks are C functions
+#define OLLAMATRACE_RECORDED __attribute__((noinline))
 
-OLLAMATRACE_HOOK void* malloc(size_t size) {
+OLLAMATRACE_RECORDED void* RecordedMalloc(size_t size) {
   if (!OLLAMATRACE_ENTER()) return RealMalloc(size);
   void* const block = RealMalloc(size);
   if (block != nullptr)
@@ -120,7 +122,7 @@ OLLAMATRACE_HOOK void* malloc(size_t size) {
   return block;
 }
 
-OLLAMATRACE_HOOK void* calloc(size_t count, size_t size) {
+OLLAMATRACE_RECORDED void* RecordedCalloc(size_t count, size_t size) {
   if (!OLLAMATRACE_ENTER()) return RealCalloc(count, size);
   void* const block = RealCalloc(count, size);
   if (block != nullptr) {
@@ -130,7 +132,7 @@ OLLAMATRACE_HOOK void* calloc(size_t count, size_t size) {
   return block;
 }
 
-OLLAMATRACE_HOOK void* realloc(void* old_block, size_t size) {
+OLLAMATRACE_RECORDED void* RecordedRealloc(void* old_block, size_t size) {
   if (__builtin_expect(IsBootstrap(old_block), 0)) {
     if (!OLLAMATRACE_ENTER()) return ReallocBootstrap(old_block, size);
     void* const moved = ReallocBootstrap(old_block, size);
@@ -148,39 +150,36 @@ OLLAMATRACE_HOOK void* realloc(void* old_block, size_t size) {
       RecordAlloc(block, size, AllocFunction::kRealloc, OLLAMATRACE_CALLER_FRAME());
     }
   } else {
-    RecordReallocBegin(old_block);
+    const bool recorded = RecordReallocBegin(old_block);
     block = RealRealloc(old_block, size);
-    RecordReallocEnd(old_block, block, size, OLLAMATRACE_CALLER_FRAME());
+    RecordReallocEnd(recorded, old_block, block, size, OLLAMATRACE_CALLER_FRAME());
   }
   Leave();
   return block;
 }
 
-OLLAMATRACE_HOOK void free(void* block) {
-  if (block == nullptr) return;
+OLLAMATRACE_RECORDED void RecordedFree(void* block) {
   if (!OLLAMATRACE_ENTER()) return RealFree(block);
   if (!IsBootstrap(block)) RecordFree(block);
   RealFree(block);
   Leave();
 }
 
-OLLAMATRACE_HOOK void free_sized(void* block, size_t size) {
-  if (block == nullptr) return;
+OLLAMATRACE_RECORDED void RecordedFreeSized(void* block, size_t size) {
   if (!OLLAMATRACE_ENTER()) return RealFreeSized(block, size);
   if (!IsBootstrap(block)) RecordFree(block);
   RealFreeSized(block, size);
   Leave();
 }
 
-OLLAMATRACE_HOOK void free_aligned_sized(void* block, size_t alignment, size_t size) {
-  if (block == nullptr) return;
+OLLAMATRACE_RECORDED void RecordedFreeAlignedSized(void* block, size_t alignment, size_t size) {
   if (!OLLAMATRACE_ENTER()) return RealFreeAlignedSized(block, alignment, size);
   if (!IsBootstrap(block)) RecordFree(block);
   RealFreeAlignedSized(block, alignment, size);
   Leave();
 }
 
-OLLAMATRACE_HOOK int posix_memalign(void** result, size_t alignment, size_t size) {
+OLLAMATRACE_RECORDED int RecordedPosixMemalign(void** result, size_t alignment, size_t size) {
   if (!OLLAMATRACE_ENTER()) return RealPosixMemalign(result, alignment, size);
   const int error = RealPosixMemalign(result, alignment, size);
   if (error == 0 && *result != nullptr) {
@@ -190,8 +189,52 @@ OLLAMATRACE_HOOK int posix_memalign(void** result, size_t alignment, size_t size
   return error;
 }
 
+}  // namespace
+}  // namespace ollamatrace
+
+using namespace ollamatrace;  // NOLINT: the hooks are C functions
+
+OLLAMATRACE_HOOK void* malloc(size_t size) {
+  return AllocNeedsNoRecord(size) ? g_real.malloc(size) : RecordedMalloc(size);
+}
+
+OLLAMATRACE_HOOK void* calloc(size_t count, size_t size) {
+  size_t bytes;
+  return !__builtin_mul_overflow(count, size, &bytes) && AllocNeedsNoRecord(bytes)
+             ? g_real.calloc(count, size)
+             : RecordedCalloc(count, size);
+}
+
+OLLAMATRACE_HOOK void* realloc(void* old_block, size_t size) {
+  return FreeNeedsNoRecord(old_block) && !IsBootstrap(old_block) && AllocNeedsNoRecord(size)
+             ? g_real.realloc(old_block, size)
+             : RecordedRealloc(old_block, size);
+}
+
+OLLAMATRACE_HOOK void free(void* block) {
+  if (block == nullptr) return;
+  FreeNeedsNoRecord(block) && !IsBootstrap(block) ? g_real.free(block) : RecordedFree(block);
+}
+
+OLLAMATRACE_HOOK void free_sized(void* block, size_t size) {
+  if (block == nullptr) return;
+  FreeNeedsNoRecord(block) ? RealFreeSized(block, size) : RecordedFreeSized(block, size);
+}
+
+OLLAMATRACE_HOOK void free_aligned_sized(void* block, size_t alignment, size_t size) {
+  if (block == nullptr) return;
+  FreeNeedsNoRecord(block) ? RealFreeAlignedSized(block, alignment, size)
+                           : RecordedFreeAlignedSized(block, alignment, size);
+}
+
+OLLAMATRACE_HOOK int posix_memalign(void** result, size_t alignment, size_t size) {
+  return AllocNeedsNoRecord(size) ? RealPosixMemalign(result, alignment, size)
+                                  : RecordedPosixMemalign(result, alignment, size);
+}
+
 #define OLLAMATRACE_ALIGNED_HOOK(name, Call, parameters, arguments, bytes)            \
-  OLLAMATRACE_HOOK void* name parameters {                                            \
+  namespace {                                                                         \
+  OLLAMATRACE_RECORDED void* Recorded_##name parameters {                             \
     if (!OLLAMATRACE_ENTER()) return Call arguments;                                  \
     void* const block = Call arguments;                                               \
     if (block != nullptr) {                                                           \
@@ -199,6 +242,10 @@ OLLAMATRACE_HOOK int posix_memalign(void** result, size_t alignment, size_t size
     }                                                                                 \
     Leave();                                                                          \
     return block;                                                                     \
+  }                                                                                   \
+  }                                                                                   \
+  OLLAMATRACE_HOOK void* name parameters {                                            \
+    return AllocNeedsNoRecord(bytes) ? Call arguments : Recorded_##name arguments;    \
   }
 OLLAMATRACE_ALIGNED_HOOK(aligned_alloc, RealAlignedAlloc, (size_t alignment, size_t size),
                          (alignment, size), size)

@@ -1,6 +1,7 @@
 #include "preload/hooks/record.h"
 
 #include "preload/hooks/real.h"
+#include "preload/hooks/sampling.h"
 
 namespace ollamatrace {
 namespace {
@@ -109,6 +110,7 @@ bool EnterSlow(uintptr_t frame, Nested nested) {
 void RecordAlloc(const void* block, size_t size, AllocFunction function,
                  const capture::CallerFrame& caller) {
   const Recording recording;
+  if (Sampling() && !TakeSample(block, size)) return;
   ThreadState* const state = State();
   if (state == nullptr) return;
   RecordHeap(EventKind::kAlloc, block, size, function, CaptureStack(state, caller), state);
@@ -117,30 +119,36 @@ void RecordAlloc(const void* block, size_t size, AllocFunction function,
 
 void RecordFree(const void* block) {
   const Recording recording;
+  if (Sampling() && !DropSample(block)) return;
   ThreadState* const state = State();
   if (state == nullptr) return;
   RecordHeap(EventKind::kFree, block, 0, AllocFunction::kMalloc, 0, state);
 }
 
-void RecordReallocBegin(const void* old_block) {
+bool RecordReallocBegin(const void* old_block) {
   const Recording recording;
+  if (Sampling() && !DropSample(old_block)) return false;
   ThreadState* const state = State();
-  if (state == nullptr) return;
+  if (state == nullptr) return false;
   RecordHeap(EventKind::kReallocFree, old_block, 0, AllocFunction::kRealloc, 0, state);
+  return true;
 }
 
-void RecordReallocEnd(const void* old_block, const void* block, size_t size,
+void RecordReallocEnd(bool recorded, const void* old_block, const void* block, size_t size,
                       const capture::CallerFrame& caller) {
   const Recording recording;
+  const bool taken = block != nullptr && (!Sampling() || TakeSample(block, size));
+  if (!recorded && !taken) return;
   ThreadState* const state = State();
   if (state == nullptr) return;
-  if (block != nullptr) {
-    RecordHeap(EventKind::kReallocDone, block, size, AllocFunction::kRealloc,
-               CaptureStack(state, caller), state);
+  if (taken) {
+    RecordHeap(recorded ? EventKind::kReallocDone : EventKind::kAlloc, block, size,
+               AllocFunction::kRealloc, CaptureStack(state, caller), state);
     StartDrainIfDue(state);
   } else {
     // realloc(block, 0) frees; otherwise no memory was to be had and the block is as it was.
-    RecordHeap(size == 0 ? EventKind::kReallocFreed : EventKind::kReallocFailed, old_block, 0,
+    const bool failed = block == nullptr && size != 0 && (!Sampling() || KeepSample(old_block));
+    RecordHeap(failed ? EventKind::kReallocFailed : EventKind::kReallocFreed, old_block, 0,
                AllocFunction::kRealloc, 0, state);
   }
 }

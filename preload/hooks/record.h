@@ -4,7 +4,7 @@
 // The hot path: from a hook to the thread's ring. No lock, no allocation of ours; no system call
 // but a wake-up of the drain each half ring.
 //
-// Every hook has this shape:
+// Every hook that records has this shape (what precedes it in mode sample is in sampling.h):
 //
 //   if (OLLAMATRACE_ENTER()) {     // the guard is up: kInReal
 //     call the real function
@@ -64,9 +64,10 @@ void RecordAlloc(const void* block, size_t size, AllocFunction function,
                  const capture::CallerFrame& caller);
 // Before the real free.
 void RecordFree(const void* block);
-// Before the real realloc of a block, and after it.
-void RecordReallocBegin(const void* old_block);
-void RecordReallocEnd(const void* old_block, const void* block, size_t size,
+// Before the real realloc of a block, and after it. Whether there is a record of the old block
+// (mode sample: maybe not) is to be handed on.
+bool RecordReallocBegin(const void* old_block);
+void RecordReallocEnd(bool recorded, const void* old_block, const void* block, size_t size,
                       const capture::CallerFrame& caller);
 
 // A range that was mapped. `attributes` as EventKind::kMap has them.

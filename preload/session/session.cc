@@ -14,6 +14,7 @@
 #include "preload/base/text.h"
 #include "preload/capture/modules.h"
 #include "preload/capture/unwinder.h"
+#include "preload/hooks/sampling.h"
 #include "preload/session/drain_thread.h"
 #include "preload/session/files.h"
 #include "preload/session/thread.h"
@@ -123,6 +124,7 @@ bool WriteIdentity(bool forked, uint64_t start_ns, uint64_t wall_ns) {
   record.wall_ns = wall_ns;
   record.process_start = ProcessStart();
   record.mode = g_session.settings.mode;
+  record.sample_bytes = g_session.settings.sample_bytes;
   record.page_bytes = static_cast<uint32_t>(sysconf(_SC_PAGESIZE));
   record.born_by_fork = forked ? 1 : 0;
   record.exe = {g_exe, strlen(g_exe)};
@@ -169,6 +171,7 @@ void ForgetParent() {
   ResetJournalLock();
   for (auto& place : g_session.places) place.store(0, std::memory_order_relaxed);
   ForgetThreads();
+  ForgetSampling();
   ForgetDrainThread();
   g_session.settings.complaints[0] = '\0';
 }
@@ -198,6 +201,7 @@ bool MakeGate() {
 void OnForkInChild() {
   g_forked_by_libc = true;
   g_session.stopped.store(false, std::memory_order_relaxed);  // the losses are the parent's
+  t_thread.sampler = {};  // the first call begins the child's session
   // Kernels before 4.14 did not clear it.
   if (g_gate != &g_closed_gate) g_gate->store(0, std::memory_order_relaxed);
 }
@@ -236,6 +240,7 @@ bool Start(bool forked) {
   options.journal = journal;
   options.trace = &g_session.trace;
   options.mode = settings->mode;
+  options.sample_bytes = settings->sample_bytes;
   g_drain_bytes = DrainBytes(options);
   g_drain_memory = sys::MmapPrivate(g_drain_bytes, MAP_NORESERVE);
   g_table_memory = sys::MmapPrivate(StackTableBytes(), MAP_NORESERVE);
@@ -243,6 +248,7 @@ bool Start(bool forked) {
   if (g_drain_memory != nullptr) sys::Madvise(g_drain_memory, g_drain_bytes, kNoHugePage);
   if (g_table_memory != nullptr) sys::Madvise(g_table_memory, StackTableBytes(), kNoHugePage);
   if (g_drain_memory != nullptr && g_table_memory != nullptr &&
+      StartSampling(settings->sample_bytes) &&
       ReserveJournal(journal, kUndoOffset, kUndoWords * 8) &&
       ReserveJournal(journal, kDefinitionsOffset, kDefinitionsBytes) &&
       WriteIdentity(forked, start_ns, wall_ns)) {

@@ -1,5 +1,6 @@
 #include "preload/session/settings.h"
 
+#include "formats/sample_weight.h"
 #include "preload/base/text.h"
 
 namespace ollamatrace {
@@ -59,8 +60,14 @@ void ReadSettings(char* const* environment, const char* exe, Settings* settings)
     } else if ((value = ValueOf(entry, "OLLAMATRACE_MODE")) != nullptr) {
       if (TextEquals(value, "full")) {
         settings->mode = Mode::kFull;
+      } else if (ParseSampleMode(value, TextLength(value), &number)) {
+        settings->mode = Mode::kSample;
+        settings->sample_bytes = number;
       } else if (!TextEquals(value, "survivors") && value[0] != '\0') {
-        complaints.Add("OLLAMATRACE_MODE", value, "the modes are survivors (used now) and full");
+        complaints.Add(
+            "OLLAMATRACE_MODE", value,
+            "the modes are survivors (used now), full, and sample:BYTES, with 1 to 1024G "
+            "bytes, like sample:512K");
       }
     } else if ((value = ValueOf(entry, "OLLAMATRACE_DEPTH")) != nullptr) {
       if (ParseNumber(value, TextLength(value), &number) && number >= 1 &&

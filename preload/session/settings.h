@@ -17,6 +17,7 @@ struct Settings {
   const char* temporary = nullptr;     // TMPDIR; nullptr: /tmp
   const char* unwinder = nullptr;      // OLLAMATRACE_UNWINDER
   Mode mode = Mode::kSurvivors;        // OLLAMATRACE_MODE
+  uint64_t sample_bytes = 0;           // of mode sample: the mean distance; 0 in all others
   int depth = 128;                     // OLLAMATRACE_DEPTH, frames
   uint64_t sample_ns = 1'000'000'000;  // OLLAMATRACE_SAMPLE_MS; 0: no samples
   bool traced = true;                  // OLLAMATRACE_ONLY names this program, or is not set

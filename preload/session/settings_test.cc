@@ -1,5 +1,6 @@
 #include "preload/session/settings.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -75,6 +76,39 @@ TEST_F(SettingsTest, BadValuesAreIgnoredAndSaid) {
     EXPECT_EQ(settings.depth, 128) << entry;
     EXPECT_EQ(settings.sample_ns, 1'000'000'000u) << entry;
     EXPECT_THAT(settings.complaints, HasSubstr(std::string(entry) + " is ignored: ")) << entry;
+  }
+}
+
+TEST_F(SettingsTest, SampleTakesANumberOfBytes) {
+  const struct {
+    const char* entry;
+    uint64_t bytes;
+  } kGood[] = {{"OLLAMATRACE_MODE=sample:1", 1},
+               {"OLLAMATRACE_MODE=sample:4096", 4096},
+               {"OLLAMATRACE_MODE=sample:512K", 512u << 10},
+               {"OLLAMATRACE_MODE=sample:512k", 512u << 10},
+               {"OLLAMATRACE_MODE=sample:3M", 3u << 20},
+               {"OLLAMATRACE_MODE=sample:1024G", uint64_t{1} << 40}};
+  for (const auto& good : kGood) {
+    const Settings settings = Read({good.entry});
+    EXPECT_EQ(settings.mode, Mode::kSample) << good.entry;
+    EXPECT_EQ(settings.sample_bytes, good.bytes) << good.entry;
+    EXPECT_STREQ(settings.complaints, "") << good.entry;
+  }
+  for (const char* entry :
+       {"OLLAMATRACE_MODE=sample", "OLLAMATRACE_MODE=sample:", "OLLAMATRACE_MODE=sample:0",
+        "OLLAMATRACE_MODE=sample:0K", "OLLAMATRACE_MODE=sample:-1", "OLLAMATRACE_MODE=sample:abc",
+        "OLLAMATRACE_MODE=sample:K", "OLLAMATRACE_MODE=sample:512KB",
+        "OLLAMATRACE_MODE=sample:1.5M", "OLLAMATRACE_MODE=sample: 5", "OLLAMATRACE_MODE=sample:1T",
+        "OLLAMATRACE_MODE=sample:1025G", "OLLAMATRACE_MODE=sample:1099511627777",
+        "OLLAMATRACE_MODE=sample:18446744073709551616",
+        "OLLAMATRACE_MODE=sample:18014398509481985K", "OLLAMATRACE_MODE=Sample:4K"}) {
+    const Settings settings = Read({entry});
+    EXPECT_EQ(settings.mode, Mode::kSurvivors) << entry;
+    EXPECT_EQ(settings.sample_bytes, 0u) << entry;
+    const std::string said = settings.complaints;
+    EXPECT_THAT(said, HasSubstr(std::string(entry) + " is ignored: ")) << entry;
+    EXPECT_EQ(std::count(said.begin(), said.end(), '\n'), 1) << entry;
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "formats/journal_layout.h"
 #include "preload/base/signal_block.h"
+#include "preload/capture/poisson_sampler.h"
 #include "preload/capture/stack_table.h"
 #include "preload/capture/unwinder.h"
 
@@ -40,6 +41,7 @@ struct ThreadLocal {
   ThreadState* state;     // nullptr: not attached
   uintptr_t guard_frame;  // of the hook that put the guard up
   volatile uint32_t guard;
+  PoissonSampler sampler;  // mode sample
 };
 extern __thread ThreadLocal t_thread __attribute__((tls_model("initial-exec")));
 
@@ -47,14 +49,20 @@ extern __thread ThreadLocal t_thread __attribute__((tls_model("initial-exec")));
 // handler can leave it by siglongjmp.
 class OwnWork {
  public:
-  OwnWork() : saved_(t_thread.guard) { t_thread.guard = kOwnWork; }
-  ~OwnWork() { t_thread.guard = saved_; }
+  OwnWork() : saved_(t_thread.guard), saved_sampler_(t_thread.sampler.Pause()) {
+    t_thread.guard = kOwnWork;
+  }
+  ~OwnWork() {
+    t_thread.sampler.Resume(saved_sampler_);
+    t_thread.guard = saved_;
+  }
   OwnWork(const OwnWork&) = delete;
   OwnWork& operator=(const OwnWork&) = delete;
 
  private:
   const SignalBlock no_signals_;
   uint32_t saved_;
+  uint64_t saved_sampler_;
 };
 
 // Gives the calling thread a ring. nullptr, and a loss is counted, when there is none. Keeps errno.
