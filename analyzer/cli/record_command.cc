@@ -13,6 +13,7 @@
 #include "analyzer/cli/commands.h"
 #include "analyzer/cli/target_program.h"
 #include "analyzer/cli/terminal.h"
+#include "formats/sample_weight.h"
 
 namespace ollamatrace {
 namespace {
@@ -49,10 +50,13 @@ std::vector<Option> RecordOptions(RecordArguments& arguments) {
          return absl::OkStatus();
        }},
       {"--mode", "MODE",
-       "survivors: what dies young becomes counters; full: every event (default: survivors)",
+       "survivors: what dies young becomes counters; full: every event; sample:BYTES, like "
+       "sample:512K: blocks drawn at random, one in so many bytes (default: survivors)",
        [&](absl::string_view value) {
-         if (value != "survivors" && value != "full") {
-           return absl::InvalidArgumentError("not known; give survivors or full");
+         uint64_t sample_bytes;
+         if (value != "survivors" && value != "full" &&
+             !ParseSampleMode(value.data(), value.size(), &sample_bytes)) {
+           return absl::InvalidArgumentError("not known; give survivors, full or sample:BYTES");
          }
          arguments.mode = std::string(value);
          return absl::OkStatus();

@@ -37,6 +37,21 @@ struct StackKey {
   }
 };
 
+// Mode sample: figures of the heap are estimates, and these their variances. 0 for what is known.
+struct Variances {
+  double live_bytes = 0;  // bytes^2
+  double live_blocks = 0;
+  double allocations = 0;
+  double frees = 0;
+
+  void Add(const Variances& other) {
+    live_bytes += other.live_bytes;
+    live_blocks += other.live_blocks;
+    allocations += other.allocations;
+    frees += other.frees;
+  }
+};
+
 // Of the blocks that were allocated within the window.
 struct StackStats {
   uint64_t live_bytes = 0;
@@ -56,6 +71,8 @@ struct StackStats {
   uint64_t largest = 0;
   uint64_t oldest_ns = kNever;
   uint64_t newest_ns = 0;
+  Variances variances;
+  uint64_t live_drawn = 0;  // mode sample: so many blocks stand for live_blocks
 };
 
 // Of all blocks, allocated within the window or before.
@@ -67,6 +84,8 @@ struct DomainTotals {
   uint64_t allocations = 0;
   uint64_t frees = 0;
   uint64_t bytes = 0;
+  Variances variances;
+  uint64_t live_drawn = 0;
 };
 
 struct Node {
@@ -101,6 +120,7 @@ struct ProcessHistory {
   uint32_t segment = 0;
   bool born_by_fork = false;
   Mode mode = Mode::kSurvivors;
+  uint64_t sample_bytes = 0;  // mode sample: one block is drawn in so many bytes; else 0
   std::string exe;
   std::vector<std::string> argv;
   std::string library;

@@ -45,6 +45,10 @@ void Replay::OnHeader(const HeaderRecord& header) {
   history_.segment = header.segment;
   history_.born_by_fork = header.born_by_fork != 0;
   history_.mode = header.mode;
+  if (header.mode == Mode::kSample && header.sample_bytes != 0) {
+    history_.sample_bytes = header.sample_bytes;
+    estimator_.emplace(header.sample_bytes);
+  }
   history_.exe = std::string(View(header.exe));
   if (header.argv.size > 0) {
     history_.argv = absl::StrSplit(View(header.argv), '\0');
@@ -146,24 +150,30 @@ void Replay::OnAlloc(const AllocRecord& alloc) {
       alloc.time_ns < options_.since_ns
           ? kNoRow
           : RowOf({alloc.stack, options_.by_thread ? alloc.thread : ThreadId{}, alloc.domain});
+  uint64_t size = alloc.size;
+  if (estimator_ && alloc.domain == Domain::kHeap) {
+    size = estimator_->Bytes(alloc.size);
+    estimator_->OnAlloc(alloc, row == kNoRow ? nullptr : &rows_[row].first);
+  }
   const auto [it, added] = Blocks(alloc.domain).try_emplace(alloc.address);
   if (!added) {
     ++history_.allocs_over_live;
     Remove(alloc.domain, it->second, alloc.time_ns);
   }
-  it->second = {alloc.size, alloc.time_ns, row};
+  it->second = {size, alloc.time_ns, row};
   DomainTotals& total = TotalOf(alloc.domain);
-  AddTo(total.live_bytes, alloc.size);
+  AddTo(total.live_bytes, size);
   ++total.live_blocks;
   ++total.allocations;
-  AddTo(total.bytes, alloc.size);
+  AddTo(total.bytes, size);
   total.peak_bytes = std::max(total.peak_bytes, total.live_bytes);
-  Born(row, alloc.time_ns, alloc.size);
+  Born(row, alloc.time_ns, size);
 }
 
 void Replay::OnFree(const FreeRecord& free) {
   if (!InWindow(free.time_ns)) return;
   Saw(free.time_ns);
+  if (estimator_ && free.domain == Domain::kHeap) estimator_->OnFree(free.address);
   BlockMap& blocks = Blocks(free.domain);
   const auto it = blocks.find(free.address);
   if (it == blocks.end()) {
@@ -224,6 +234,14 @@ void Replay::OnCounters(const CountersRecord& counters) {
   FoldedPairs& folded = folded_[{static_cast<uint32_t>(counters.stack), counters.domain}];
   if (counters.last_ns < options_.since_ns) folded.before = counters;
   folded.now = counters;
+}
+
+void Replay::OnWeights(const WeightsRecord& weights) {
+  if (!estimator_ || weights.domain != Domain::kHeap) return;
+  // They follow the counters of the pairs that they weigh.
+  const auto folded = folded_.find({static_cast<uint32_t>(weights.stack), weights.domain});
+  if (folded == folded_.end()) return;
+  estimator_->OnWeights(weights, folded->second.now.last_ns < options_.since_ns);
 }
 
 void Replay::OnSample(const SampleRecord& sample) {
@@ -364,6 +382,7 @@ ProcessHistory Replay::Finish(const ReadSummary& summary) {
   }
   history_.stacks.reserve(rows_.size());
   for (const auto& [key, stats] : rows_) history_.stacks.emplace(key, stats);
+  if (estimator_) estimator_->Apply(history_);
   history_.summary = summary;
   return std::move(history_);
 }

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "analyzer/replay/live_history.h"
 #include "analyzer/replay/mapping_table.h"
 #include "analyzer/replay/process_history.h"
+#include "analyzer/replay/sample_estimator.h"
 #include "formats/read_summary.h"
 #include "formats/trace_visitor.h"
 
@@ -47,6 +49,7 @@ class Replay : public TraceVisitor {
   void OnMap(const MapRecord& map) override;
   void OnUnmap(const UnmapRecord& unmap) override;
   void OnCounters(const CountersRecord& counters) override;
+  void OnWeights(const WeightsRecord& weights) override;
   void OnSample(const SampleRecord& sample) override;
   void OnLoss(const LossRecord& loss) override;
   void OnMessage(const MessageRecord& message) override;
@@ -88,6 +91,7 @@ class Replay : public TraceVisitor {
   void SettleGrowth();
 
   const ReplayOptions options_;
+  std::optional<SampleEstimator> estimator_;  // mode sample
   uint64_t first_request_ns_ = kNever;
   uint64_t last_request_ns_ = 0;
 

@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "analyzer/report/estimate_text.h"
 #include "analyzer/report/frame_table.h"
 #include "analyzer/text/units.h"
 
@@ -151,6 +152,16 @@ class Builder {
     }
   }
 
+  // Of a process's figures, or a group's: nothing where they are no estimates.
+  template <typename Figures>
+  std::optional<ReportErrors> Errors(size_t process, Domain domain, const Figures& figures) const {
+    if (History(process).sample_bytes == 0 || domain != Domain::kHeap) return std::nullopt;
+    const Variances& variances = figures.variances;
+    return ReportErrors{std::sqrt(variances.live_bytes), std::sqrt(variances.live_blocks),
+                        std::sqrt(variances.allocations), std::sqrt(variances.frees),
+                        figures.live_drawn};
+  }
+
   ReportProcess MakeProcess(size_t index) const {
     const ProcessHistory& history = History(index);
     ReportProcess process;
@@ -162,6 +173,7 @@ class Builder {
     process.name = history.exe.empty() ? "?" : std::string(BaseName(history.exe));
     process.argv = history.argv;
     process.mode = ModeName(history.mode);
+    if (history.sample_bytes != 0) process.sample_bytes = history.sample_bytes;
     process.start = Seconds(history.start_ns);
     process.last = Seconds(std::max(history.start_ns, history.end_ns));
     process.end = EndName(history.end);
@@ -171,13 +183,10 @@ class Builder {
     }
     process.host.domain = DomainName(Domain::kHeap);
     for (const auto& [key, total] : history.totals) {
-      const ReportDomain domain = {DomainName(key.first),
-                                   MappingName(key.first, key.second),
-                                   total.live_bytes,
-                                   total.live_blocks,
-                                   total.peak_bytes,
-                                   total.allocations,
-                                   total.frees};
+      const ReportDomain domain = {DomainName(key.first), MappingName(key.first, key.second),
+                                   total.live_bytes,      total.live_blocks,
+                                   total.peak_bytes,      total.allocations,
+                                   total.frees,           Errors(index, key.first, total)};
       if (key.first == Domain::kHeap) process.host = domain;
       if (IsGpu(key.first)) process.gpu.push_back(domain);
       process.domains.push_back(domain);
@@ -321,6 +330,14 @@ class Builder {
               [&](const ReportGroup& a, const ReportGroup& b) { return Before(a, b); });
     report_.groups_in_all = groups.size();
     report_.live_bytes_in_all = live_bytes;
+    double variance = 0;
+    for (const ReportGroup& group : groups) {
+      if (group.errors) variance += group.errors->live_bytes * group.errors->live_bytes;
+    }
+    if (std::any_of(groups.begin(), groups.end(),
+                    [](const ReportGroup& group) { return group.errors.has_value(); })) {
+      report_.live_bytes_error = std::sqrt(variance);
+    }
     if (query_.top != 0 && groups.size() > query_.top) groups.resize(query_.top);
     for (size_t i = 0; i < groups.size(); ++i) {
       groups[i].rank = i + 1;
@@ -347,6 +364,8 @@ class Builder {
     to.largest = std::max(to.largest, from.largest);
     to.oldest_ns = std::min(to.oldest_ns, from.oldest_ns);
     to.newest_ns = std::max(to.newest_ns, from.newest_ns);
+    to.variances.Add(from.variances);
+    to.live_drawn += from.live_drawn;
   }
 
   ReportGroup MakeGroup(Sum& sum) const {
@@ -363,8 +382,13 @@ class Builder {
     group.allocations = stats.allocations;
     group.frees = stats.frees;
     group.peak_bytes = std::max(stats.peak_bytes, stats.live_bytes);
+    for (const size_t i : group.processes) {
+      if (!group.errors) group.errors = Errors(i, sum.domain, stats);
+    }
     group.growth_bytes = stats.growth_bytes;
-    group.growing = stats.growth_bytes > 0 && stats.allocations > 1;
+    // What is within the chance of the draw is no growth.
+    const double doubt = group.errors ? 2 * group.errors->live_bytes : 0;
+    group.growing = static_cast<double>(stats.growth_bytes) > doubt && stats.allocations > 1;
     group.first_seen = Seconds(stats.first_ns);
     group.last_seen = Seconds(stats.last_ns);
     group.frames = std::move(sum.frames);
@@ -412,6 +436,10 @@ class Builder {
         absl::StrCat(FormatCount(group.live_blocks), group.live_blocks == 1 ? " block" : " blocks",
                      " live, ", sizes, ", allocated from ", FormatSeconds(Seconds(stats.oldest_ns)),
                      " to ", FormatSeconds(Seconds(stats.newest_ns))));
+    if (group.errors) {
+      group.evidence.push_back(
+          absl::StrCat("about ", EstimateText(group.live_bytes, group.live_blocks, *group.errors)));
+    }
     group.evidence.push_back(absl::StrCat(FormatCount(group.allocations), " allocated, ",
                                           group.frees == 0 ? "none" : FormatCount(group.frees),
                                           " freed, the last allocation at ",
@@ -494,8 +522,10 @@ class Builder {
              "neither an end nor a journal: it was killed, or its trace was copied alone while it "
              "ran");
       }
-      if (history.mode == Mode::kSample) {
-        note(i, "allocations were sampled: the figures are those of the samples, not scaled up");
+      if (history.mode == Mode::kSample && history.sample_bytes == 0) {
+        note(i,
+             "allocations were sampled, and it is not known how: the figures are those of the "
+             "samples");
       }
       if (history.unmatched_frees > 0) {
         note(i, absl::StrCat(FormatCount(history.unmatched_frees),

@@ -46,14 +46,20 @@ Json WallTime(uint64_t wall_ns) {
   return absl::StrFormat("%s.%03dZ", text, wall_ns / 1'000'000 % 1000);
 }
 
+Json ErrorsJson(const std::optional<ReportErrors>& errors) {
+  if (!errors) return nullptr;
+  return {{"live_bytes", std::round(errors->live_bytes)},
+          {"live_blocks", std::round(errors->live_blocks * 10) / 10},
+          {"allocations", std::round(errors->allocations * 10) / 10},
+          {"frees", std::round(errors->frees * 10) / 10},
+          {"sampled_blocks", errors->sampled_blocks}};
+}
+
 Json DomainJson(const ReportDomain& domain) {
-  return {{"domain", domain.domain},
-          {"mapping", OrNull(domain.mapping)},
-          {"live_bytes", domain.live_bytes},
-          {"live_blocks", domain.live_blocks},
-          {"peak_bytes", domain.peak_bytes},
-          {"allocations", domain.allocations},
-          {"frees", domain.frees}};
+  return {{"domain", domain.domain},         {"mapping", OrNull(domain.mapping)},
+          {"live_bytes", domain.live_bytes}, {"live_blocks", domain.live_blocks},
+          {"peak_bytes", domain.peak_bytes}, {"allocations", domain.allocations},
+          {"frees", domain.frees},           {"standard_error", ErrorsJson(domain.errors)}};
 }
 
 Json ProcessJson(const Report& report, size_t index) {
@@ -82,6 +88,7 @@ Json ProcessJson(const Report& report, size_t index) {
           {"last", Seconds(process.last)},
           {"end", process.end},
           {"mode", process.mode},
+          {"sample_bytes", OrNull(process.sample_bytes)},
           {"trace", process.trace},
           {"requests", process.requests},
           {"lost_events", process.lost_events},
@@ -90,7 +97,8 @@ Json ProcessJson(const Report& report, size_t index) {
             {"live_blocks", host.live_blocks},
             {"peak_bytes", host.peak_bytes},
             {"allocations", host.allocations},
-            {"frees", host.frees}}},
+            {"frees", host.frees},
+            {"standard_error", ErrorsJson(host.errors)}}},
           {"gpu", gpu},
           {"domains", domains},
           {"memory",
@@ -132,6 +140,7 @@ Json GroupJson(const Report& report, const ReportGroup& group) {
                {"allocations", group.allocations},
                {"frees", group.frees},
                {"peak_bytes", group.peak_bytes},
+               {"standard_error", ErrorsJson(group.errors)},
                {"share", std::round(group.share * 1e6) / 1e6},
                {"smallest_block", group.smallest_block},
                {"largest_block", group.largest_block},
@@ -188,7 +197,8 @@ void RenderJson(const Report& report, const OutputSink& sink) {
                         {"requests", report.requests},
                         {"group_by", report.group_by},
                         {"groups", report.groups_in_all},
-                        {"live_bytes", report.live_bytes_in_all}};
+                        {"live_bytes", report.live_bytes_in_all},
+                        {"live_bytes_standard_error", Rate(report.live_bytes_error)}};
   sink("{\"schema\": \"ollama-leakview/report/1\",\n \"title\": ");
   sink(Dump(report.title));
   sink(",\n \"session\": ");

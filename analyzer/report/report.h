@@ -25,6 +25,15 @@ struct ReportFrame {
   bool plumbing = false;  // an allocator's or a runtime's own, see IsPlumbing
 };
 
+// Mode sample: figures of the heap are estimates, and these their standard errors.
+struct ReportErrors {
+  double live_bytes = 0;
+  double live_blocks = 0;
+  double allocations = 0;
+  double frees = 0;
+  uint64_t sampled_blocks = 0;  // so many blocks stand for all that are live
+};
+
 struct ReportDomain {
   std::string domain;   // as DomainName says
   std::string mapping;  // of domain "mapping": "anonymous", "file", "reserved"; else empty
@@ -33,6 +42,7 @@ struct ReportDomain {
   uint64_t peak_bytes = 0;
   uint64_t allocations = 0;
   uint64_t frees = 0;
+  std::optional<ReportErrors> errors;  // of estimates
 };
 
 // Gauges of the last sample; nothing where a figure is not known.
@@ -58,6 +68,8 @@ struct ReportProcess {
   std::string name;  // the last part of exe
   std::vector<std::string> argv;
   std::string mode;  // "survivors", "full", "sample"
+  // Mode sample: a block of the heap is recorded with chance 1 - exp(-size / sample_bytes).
+  std::optional<uint64_t> sample_bytes;
   double start = 0;
   double last = 0;  // its end, or the last that is known of it
   std::string
@@ -84,6 +96,7 @@ struct ReportGroup {
   uint64_t allocations = 0;
   uint64_t frees = 0;
   uint64_t peak_bytes = 0;
+  std::optional<ReportErrors> errors;  // of estimates
   double share =
       0;  // of the live bytes of all groups that count as memory, 0 to 1; 0 for those that do not
   int64_t growth_bytes = 0;  // after the warm-up, the first quarter of the process's life
@@ -142,7 +155,8 @@ struct Report {
   std::vector<ReportGroup> groups;       // by rank
   // Of all groups that passed the filters, also those cut off by the limit on their number.
   uint64_t groups_in_all = 0;
-  uint64_t live_bytes_in_all = 0;  // of those that count as memory
+  uint64_t live_bytes_in_all = 0;          // of those that count as memory
+  std::optional<double> live_bytes_error;  // its standard error, where some of it is estimated
   std::vector<ReportFrame> frames;
   ReportCoverage coverage;
 };

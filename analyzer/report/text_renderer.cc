@@ -9,8 +9,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "analyzer/text/function_name.h"
+#include "analyzer/report/estimate_text.h"
 #include "analyzer/report/renderers.h"
+#include "analyzer/text/function_name.h"
 #include "analyzer/text/units.h"
 
 namespace ollamatrace {
@@ -93,6 +94,17 @@ std::string ProcessName(const ReportProcess& process) {
 
 // ---- The head and the table of processes ----
 
+// "sampled every 512.0 KiB"; "" when nothing was.
+std::string SamplingText(const Report& report) {
+  std::optional<uint64_t> every;
+  for (const ReportProcess& process : report.processes) {
+    if (!process.sample_bytes) continue;
+    if (every && *every != *process.sample_bytes) return "sampled";
+    every = process.sample_bytes;
+  }
+  return every ? absl::StrCat("sampled every ", Bytes(*every)) : "";
+}
+
 void RenderHead(const Report& report, Lines& lines) {
   std::string head =
       absl::StrCat("Session: ", Plural(report.processes.size(), "process", "processes"), ", ",
@@ -103,6 +115,9 @@ void RenderHead(const Report& report, Lines& lines) {
   if (report.requests > 0)
     absl::StrAppend(&head, ", ", Plural(report.requests, "request", "requests"));
   lines.Add(head);
+  if (const std::string sampling = SamplingText(report); !sampling.empty()) {
+    lines.Add(absl::StrCat("Estimates: the heap was ", sampling, "; +- is one standard error"));
+  }
   if (report.since || report.until) {
     std::string window = "Window:";
     if (report.since)
@@ -194,6 +209,12 @@ void RenderProcesses(const Report& report, const TextOptions& options, Lines& li
                               Column(name, kProcessWidth), process.end,
                               Bytes(process.host.live_bytes), FormatCount(process.host.live_blocks),
                               Bytes(process.host.peak_bytes), Bytes(process.memory.mapped), rss));
+    if (const std::optional<ReportErrors>& errors = process.host.errors; errors) {
+      lines.Add(absl::StrFormat(
+          "%8s  %s %-8s %10s %10s", "", Column("", kProcessWidth), "",
+          "+- " + FormatBytes(errors->live_bytes),
+          "+- " + FormatCount(static_cast<uint64_t>(std::llround(errors->live_blocks)))));
+    }
     for (const ReportDomain& gpu : process.gpu) {
       lines.Add(absl::StrFormat(
           "%8s  %s %-8s %10s %10s %10s", "", Column("  GPU: " + gpu.domain, kProcessWidth), "",
@@ -315,6 +336,12 @@ std::string Rates(const ReportGroup& group) {
   return absl::StrJoin(rates, ", ");
 }
 
+void RenderEstimate(const ReportGroup& group, Lines& lines) {
+  if (!group.errors) return;
+  lines.Add(absl::StrCat("      about ",
+                         EstimateText(group.live_bytes, group.live_blocks, *group.errors)));
+}
+
 void RenderGroup(const Report& report, const ReportGroup& group, const TextOptions& options,
                  Lines& lines) {
   lines.Add("");
@@ -324,6 +351,7 @@ void RenderGroup(const Report& report, const ReportGroup& group, const TextOptio
                             Column(Plural(group.live_blocks, "block", "blocks"), 14), share,
                             DomainText(group), Owner(report, group), Ending(report, group),
                             group.thread.empty() ? "" : ", " + Clean(group.thread)));
+  RenderEstimate(group, lines);
   std::string history =
       absl::StrCat("      seen ", FormatSeconds(group.first_seen), " to ",
                    FormatSeconds(group.last_seen), "; ", FormatCount(group.allocations),
@@ -389,9 +417,11 @@ void RenderText(const Report& report, const TextOptions& options, const OutputSi
                            : report.processes.empty() ? " passes the filters."
                                                       : " that passes the filters."));
   } else {
-    lines.Add(absl::StrCat("Live memory by ", report.group_by, ": ",
-                           Bytes(report.live_bytes_in_all), " in ",
-                           Plural(report.groups_in_all, "group", "groups")));
+    lines.Add(absl::StrCat(
+        "Live memory by ", report.group_by, ": ", report.live_bytes_error ? "about " : "",
+        Bytes(report.live_bytes_in_all),
+        report.live_bytes_error ? absl::StrCat(" +- ", FormatBytes(*report.live_bytes_error)) : "",
+        " in ", Plural(report.groups_in_all, "group", "groups")));
     for (const ReportGroup& group : report.groups) RenderGroup(report, group, options, lines);
   }
   RenderRest(report, lines);
@@ -416,6 +446,7 @@ void RenderLeaks(const Report& report, const TextOptions& options, const OutputS
                                 FormatBytes(static_cast<double>(group->growth_bytes)),
                                 rate(group->bytes_per_request), rate(group->bytes_per_hour),
                                 Owner(report, *group), DomainText(*group)));
+      RenderEstimate(*group, lines);
       RenderFrames(report, *group, options, lines);
     }
   };
