@@ -169,6 +169,17 @@ inline long SigProcMask(int how, const uint64_t* set, uint64_t* old) {
 inline long FutexWait(const void* word, uint32_t expected, const struct ::timespec* timeout) {
   return Call(__NR_futex, Arg(word), FUTEX_WAIT_PRIVATE, static_cast<long>(expected), Arg(timeout));
 }
+// Compares the word at `word` with `value`, whether it can be read or not: a futex operation that
+// wakes nobody (futex(2), FUTEX_CMP_REQUEUE). Aligned to 4.
+enum class WordIs { kEqual, kOther, kUnreadable, kNotTold };
+inline WordIs CompareWord(const void* word, uint32_t value) {
+  uint32_t other = 0;
+  const long result = Call(__NR_futex, Arg(word), FUTEX_CMP_REQUEUE_PRIVATE, 0, 0, Arg(&other),
+                           static_cast<long>(value));
+  if (result == 0) return WordIs::kEqual;
+  if (result == -11 /* EAGAIN */) return WordIs::kOther;
+  return result == -14 /* EFAULT */ ? WordIs::kUnreadable : WordIs::kNotTold;
+}
 inline long FutexWake(const void* word, int threads) {
   return Call(__NR_futex, Arg(word), FUTEX_WAKE_PRIVATE, threads);
 }

@@ -31,6 +31,7 @@ struct UnwindRule {
   };
   static constexpr uint8_t kHidden = 1;     // in a hidden module: stepped through, not reported
   static constexpr uint8_t kAfterCall = 2;  // the code before the return address is a call
+  static constexpr uint8_t kMaySwitch = 4;  // kFramePointer: may lead to another stack
 
   int32_t cfa_offset = 0;
   int16_t bp_words = 0;
@@ -40,12 +41,14 @@ struct UnwindRule {
   BpKind bp_kind() const { return static_cast<BpKind>(bp_and_flags & 3); }
   bool hidden() const { return (bp_and_flags & (kHidden << 2)) != 0; }
   bool after_call() const { return (bp_and_flags & (kAfterCall << 2)) != 0; }
+  bool may_switch() const { return (bp_and_flags & (kMaySwitch << 2)) != 0; }
   void set_bp(BpKind kind, int16_t words) {
     bp_and_flags = static_cast<uint8_t>((bp_and_flags & ~3u) | kind);
     bp_words = words;
   }
   void set_hidden() { bp_and_flags |= kHidden << 2; }
   void set_after_call() { bp_and_flags |= kAfterCall << 2; }
+  void set_may_switch() { bp_and_flags |= kMaySwitch << 2; }
 };
 static_assert(sizeof(UnwindRule) == sizeof(uint64_t));
 

@@ -1,5 +1,6 @@
 #include "preload/capture/cfi_section.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "preload/capture/dwarf_reader.h"
@@ -41,34 +42,61 @@ bool ParseHeader(const CfiSection& section, Header* header) {
   return true;
 }
 
-// One entry of .eh_frame, its length field taken off.
+enum class Kind { kEhFrame, kDebugFrame };
+
+// What an entry of .eh_frame or .debug_frame lies in.
+struct Bounds {
+  Kind kind;
+  const uint8_t* begin;
+  const uint8_t* end;
+  uintptr_t data_base;  // what DW_EH_PE_datarel is relative to
+};
+
+Bounds BoundsOf(const CfiSection& section) {
+  return {Kind::kEhFrame, section.begin, section.end, Address(section.header)};
+}
+Bounds BoundsOf(const DebugFrame& section) {
+  return {Kind::kDebugFrame, section.begin, section.end, 0};
+}
+
+// One entry, its length field and its CIE id or pointer taken off.
 struct Record {
-  const uint8_t* id = nullptr;  // address of the CIE id / CIE pointer field
   const uint8_t* body = nullptr;
   const uint8_t* end = nullptr;
-  uint64_t cie_delta = 0;  // 0 for a CIE
+  const uint8_t* cie = nullptr;  // null for a CIE itself
   bool terminator = false;
 };
 
-bool ReadRecord(const uint8_t* at, const uint8_t* limit, Record* record) {
-  DwarfReader reader(at, limit);
+bool ReadRecord(const Bounds& bounds, const uint8_t* at, Record* record) {
+  DwarfReader reader(at, bounds.end);
   uint64_t length = reader.U32();
   const bool wide = length == 0xffffffff;
   if (wide) length = reader.U64();
   if (!reader.ok()) return false;
   record->terminator = length == 0;
+  record->cie = nullptr;
   if (record->terminator) {
     record->end = reader.position();
     return true;
   }
   if (length > reader.remaining()) return false;
-  record->id = reader.position();
-  record->end = record->id + length;
-  DwarfReader body(record->id, record->end);
-  // In .eh_frame the id field has 4 bytes even after a 64-bit length in what GNU as writes; LSB
-  // says 4.
-  record->cie_delta = body.U32();
-  if (!body.ok()) return false;
+  const uint8_t* const id = reader.position();
+  record->end = id + length;
+  DwarfReader body(id, record->end);
+  if (bounds.kind == Kind::kEhFrame) {
+    // The id field has 4 bytes even after a 64-bit length in what GNU as writes; LSB says 4. The
+    // CIE lies that many bytes before it.
+    const uint64_t delta = body.U32();
+    if (!body.ok() || delta > static_cast<uint64_t>(id - bounds.begin)) return false;
+    if (delta != 0) record->cie = id - delta;
+  } else {
+    const uint64_t offset = wide ? body.U64() : body.U32();
+    if (!body.ok()) return false;
+    if (offset != (wide ? ~uint64_t{0} : 0xffffffff)) {
+      if (offset >= static_cast<uint64_t>(bounds.end - bounds.begin)) return false;
+      record->cie = bounds.begin + offset;
+    }
+  }
   record->body = body.position();
   return true;
 }
@@ -94,7 +122,9 @@ bool ParseCommon(const Record& record, CommonInfo* common) {
   common->signal_frame = false;
   common->augmented = augmentation_length > 0 && augmentation[0] == 'z';
   if (!common->augmented) {
-    if (augmentation_length != 0) return false;  // an unknown layout
+    // GNU as writes "S" into .debug_frame, without data. Anything else is an unknown layout.
+    common->signal_frame = augmentation_length == 1 && augmentation[0] == 'S';
+    if (augmentation_length != 0 && !common->signal_frame) return false;
     common->instructions = {reader.position(), record.end};
     return true;
   }
@@ -132,12 +162,10 @@ bool ParseCommon(const Record& record, CommonInfo* common) {
   return true;
 }
 
-bool ParseFrame(const CfiSection& section, const Record& record, FrameInfo* info) {
-  // The CIE lies cie_delta bytes before the field that holds the delta.
-  if (record.cie_delta > static_cast<uint64_t>(record.id - section.begin)) return false;
+bool ParseFrame(const Bounds& bounds, const Record& record, FrameInfo* info) {
   Record cie;
-  if (!ReadRecord(record.id - record.cie_delta, section.end, &cie) || cie.terminator ||
-      cie.cie_delta != 0 || !ParseCommon(cie, &info->common)) {
+  if (!ReadRecord(bounds, record.cie, &cie) || cie.terminator || cie.cie != nullptr ||
+      !ParseCommon(cie, &info->common)) {
     return false;
   }
   if ((info->common.pointer_encoding & kEhPeIndirect) != 0 ||
@@ -145,7 +173,7 @@ bool ParseFrame(const CfiSection& section, const Record& record, FrameInfo* info
     return false;
   }
   DwarfReader reader(record.body, record.end);
-  info->pc_begin = reader.Encoded(info->common.pointer_encoding, Address(section.header));
+  info->pc_begin = reader.Encoded(info->common.pointer_encoding, bounds.data_base);
   // The length has the same format, but is never relative.
   const uint64_t length = reader.Encoded(info->common.pointer_encoding & 0x0f, 0);
   if (info->common.augmented) reader.Skip(reader.Uleb());
@@ -156,18 +184,18 @@ bool ParseFrame(const CfiSection& section, const Record& record, FrameInfo* info
   return true;
 }
 
-bool FrameAt(const CfiSection& section, const uint8_t* at, uintptr_t pc, FrameInfo* info) {
+bool FrameAt(const Bounds& bounds, const uint8_t* at, uintptr_t pc, FrameInfo* info) {
   Record record;
-  return ReadRecord(at, section.end, &record) && !record.terminator && record.cie_delta != 0 &&
-         ParseFrame(section, record, info) && pc >= info->pc_begin && pc < info->pc_end;
+  return ReadRecord(bounds, at, &record) && record.cie != nullptr &&
+         ParseFrame(bounds, record, info) && pc >= info->pc_begin && pc < info->pc_end;
 }
 
-bool FindByScan(const CfiSection& section, uintptr_t eh_frame, uintptr_t pc, FrameInfo* info) {
-  if (eh_frame < Address(section.begin) || eh_frame >= Address(section.end)) return false;
-  const uint8_t* at = section.begin + (eh_frame - Address(section.begin));
+// Not inlined, like what follows: small stacks.
+__attribute__((noinline)) bool FindByScan(const Bounds& bounds, const uint8_t* at, uintptr_t pc,
+                                          FrameInfo* info) {
   Record record;
-  while (at < section.end && ReadRecord(at, section.end, &record) && !record.terminator) {
-    if (record.cie_delta != 0 && ParseFrame(section, record, info) && pc >= info->pc_begin &&
+  while (at < bounds.end && ReadRecord(bounds, at, &record) && !record.terminator) {
+    if (record.cie != nullptr && ParseFrame(bounds, record, info) && pc >= info->pc_begin &&
         pc < info->pc_end) {
       return true;
     }
@@ -176,18 +204,14 @@ bool FindByScan(const CfiSection& section, uintptr_t eh_frame, uintptr_t pc, Fra
   return false;
 }
 
-}  // namespace
-
-uintptr_t EhFrameAddress(const CfiSection& section) {
+// The address of the one entry that may cover `pc`, by the search table; where there is none, of
+// the first entry of all, and `sorted` is false. 0: nothing covers it.
+__attribute__((noinline)) uintptr_t FirstCandidate(const CfiSection& section, uintptr_t pc,
+                                                   bool* sorted) {
   Header header;
-  return ParseHeader(section, &header) ? header.eh_frame : 0;
-}
-
-bool FindFrameInfo(const CfiSection& section, uintptr_t pc, FrameInfo* info) {
-  Header header;
-  if (section.empty() || !ParseHeader(section, &header)) return false;
-  if (header.table == nullptr) return FindByScan(section, header.eh_frame, pc, info);
-
+  if (!ParseHeader(section, &header)) return 0;
+  *sorted = header.table != nullptr;
+  if (!*sorted) return header.eh_frame;
   // The last entry whose function starts at or before pc.
   const uintptr_t base = Address(section.header);
   size_t low = 0;
@@ -202,12 +226,72 @@ bool FindFrameInfo(const CfiSection& section, uintptr_t pc, FrameInfo* info) {
       high = middle;
     }
   }
-  if (low == 0) return false;
+  if (low == 0) return 0;
   int32_t offset;
   std::memcpy(&offset, header.table + (low - 1) * kTableEntryBytes + 4, sizeof(offset));
-  const uintptr_t fde = base + static_cast<uintptr_t>(intptr_t{offset});
-  if (fde < Address(section.begin) || fde >= Address(section.end)) return false;
-  return FrameAt(section, section.begin + (fde - Address(section.begin)), pc, info);
+  return base + static_cast<uintptr_t>(intptr_t{offset});
+}
+
+}  // namespace
+
+uintptr_t EhFrameAddress(const CfiSection& section) {
+  Header header;
+  return ParseHeader(section, &header) ? header.eh_frame : 0;
+}
+
+bool FindFrameInfo(const CfiSection& section, uintptr_t pc, FrameInfo* info) {
+  bool sorted = true;
+  const uintptr_t at = section.empty() ? 0 : FirstCandidate(section, pc, &sorted);
+  if (at < Address(section.begin) || at >= Address(section.end)) return false;
+  const uint8_t* const record = section.begin + (at - Address(section.begin));
+  return sorted ? FrameAt(BoundsOf(section), record, pc, info)
+                : FindByScan(BoundsOf(section), record, pc, info);
+}
+
+bool FindFrameInfo(const DebugFrame& section, uintptr_t pc, FrameInfo* info) {
+  const DebugFrame::Entry* const end = section.entries + section.count;
+  // The last entry whose function starts at or before pc.
+  const DebugFrame::Entry* entry =
+      std::upper_bound(section.entries, end, pc - section.base,
+                       [](uintptr_t wanted, const DebugFrame::Entry& e) { return wanted < e.pc; });
+  if (pc < section.base || entry == section.entries) return false;
+  --entry;
+  return entry->record < static_cast<size_t>(section.end - section.begin) &&
+         FrameAt(BoundsOf(section), section.begin + entry->record, pc, info);
+}
+
+size_t MaxDebugFrameEntries(size_t bytes) {
+  return bytes / (2 * sizeof(uint32_t) + 2 * sizeof(uintptr_t));  // length, CIE, begin, size
+}
+
+size_t IndexDebugFrame(const DebugFrame& section, uintptr_t code_end, const CfiSection& loaded,
+                       uintptr_t bias, DebugFrame::Entry* entries) {
+  const Bounds bounds = BoundsOf(section);
+  size_t count = 0;
+  const uint8_t* at = section.begin;
+  Record record;
+  for (; at < section.end && ReadRecord(bounds, at, &record); at = record.end) {
+    FrameInfo info;
+    FrameInfo known;
+    // Functions that the linker left out begin at 0.
+    if (record.cie == nullptr || !ParseFrame(bounds, record, &info) ||
+        info.pc_begin < section.base || info.pc_begin >= code_end || info.pc_end == info.pc_begin ||
+        info.pc_begin - section.base > UINT32_MAX ||
+        FindFrameInfo(loaded, info.pc_begin + bias, &known)) {
+      continue;
+    }
+    entries[count++] = {static_cast<uint32_t>(info.pc_begin - section.base),
+                        static_cast<uint32_t>(at - section.begin)};
+  }
+  // In place, and without recursion: on whatever stack a library is loaded.
+  const auto before = [](const DebugFrame::Entry& a, const DebugFrame::Entry& b) {
+    return a.pc < b.pc;
+  };
+  if (!std::is_sorted(entries, entries + count, before)) {
+    std::make_heap(entries, entries + count, before);
+    std::sort_heap(entries, entries + count, before);
+  }
+  return count;
 }
 
 }  // namespace ollamatrace::capture

@@ -11,6 +11,7 @@
 #include "preload/base/signal_block.h"
 #include "preload/base/sys.h"
 #include "preload/base/text.h"
+#include "preload/capture/module_file.h"
 #include "preload/capture/unwinder.h"
 #include "preload/capture/unwinder_modules.h"
 
@@ -21,8 +22,6 @@ std::atomic<uint8_t> g_unloaded_modules[kMaxModuleIds / 8];
 
 namespace {
 
-constexpr size_t kMaxBuildId = 32;
-
 struct Slot {
   std::atomic<uintptr_t> begin{0};  // 0: free
   std::atomic<uintptr_t> end{0};
@@ -31,10 +30,14 @@ struct Slot {
   const ElfW(Phdr) * headers = nullptr;
   int header_count = 0;
   uint64_t name_hash = 0;
-  uint8_t build_id[kMaxBuildId] = {};
-  uint8_t build_id_size = 0;
+  capture::ModuleIdentity identity;
+  const uint8_t* build_id_at = nullptr;  // in the module; null: it has none
   bool seen = false;
-  Text path;  // in g_paths
+  std::atomic<bool> gone{
+      false};  // unloaded unnoticed: FindLoaded passes over it, the next Visit ends it
+  bool file_wanted = false;
+  capture::ModuleFile file;  // what it told
+  Text path;                 // in g_paths, ended by NUL
 };
 
 // Held while the list is compared and changed, inside dl_iterate_phdr's callbacks, too: the order
@@ -46,6 +49,8 @@ std::atomic<uint32_t> g_version{0};  // odd while slots change
 std::atomic<uint64_t> g_seen_changes{~uint64_t{0}};
 uint32_t g_next_id = 1;
 DefineFunction g_define = nullptr;
+void (*g_files_wanted)() = nullptr;
+std::atomic<bool> g_any_file_wanted{false};
 
 // Room for what is too large for a small stack; used under g_lock.
 char g_path[kMaxPathBytes];
@@ -57,10 +62,11 @@ char g_paths[512u << 10];
 size_t g_paths_used = 0;
 
 Text KeepPath(Text path) {
-  if (path.size > sizeof g_paths - g_paths_used) return {};
+  if (path.size >= sizeof g_paths - g_paths_used) return {};
   char* const kept = g_paths + g_paths_used;
   memcpy(kept, path.data, path.size);
-  g_paths_used += path.size;
+  kept[path.size] = '\0';
+  g_paths_used += path.size + 1;
   return {kept, path.size};
 }
 
@@ -72,12 +78,13 @@ uint64_t HashText(const char* text) {
   return hash;
 }
 
-// Finds the NT_GNU_BUILD_ID note in the module's loaded notes.
+// Takes the build-id from the module's loaded notes, and where it lies.
 void ReadBuildId(Slot* slot) {
-  slot->build_id_size = 0;
+  slot->identity.build_id_size = 0;
+  slot->build_id_at = nullptr;
   for (int i = 0; i < slot->header_count; ++i) {
     const ElfW(Phdr)& header = slot->headers[i];
-    if (header.p_type != PT_NOTE || header.p_align > 8) continue;
+    if (header.p_type != PT_NOTE) continue;
     // Only what a PT_LOAD brings into memory can be read.
     bool loaded = false;
     for (int k = 0; k < slot->header_count; ++k) {
@@ -86,25 +93,15 @@ void ReadBuildId(Slot* slot) {
                 header.p_vaddr + header.p_filesz <= load.p_vaddr + load.p_filesz;
     }
     if (!loaded) continue;
-    const auto* note = reinterpret_cast<const uint8_t*>(slot->bias + header.p_vaddr);
-    const uint8_t* const end = note + header.p_filesz;
-    const size_t align = header.p_align == 8 ? 8 : 4;
-    while (static_cast<size_t>(end - note) >= sizeof(ElfW(Nhdr))) {
-      ElfW(Nhdr) head;
-      memcpy(&head, note, sizeof head);
-      const size_t name_size = (size_t{head.n_namesz} + align - 1) & ~(align - 1);
-      const size_t data_size = (size_t{head.n_descsz} + align - 1) & ~(align - 1);
-      const auto room = static_cast<size_t>(end - note) - sizeof head;
-      if (name_size > room || data_size > room - name_size) break;
-      const uint8_t* const name = note + sizeof head;
-      if (head.n_type == NT_GNU_BUILD_ID && head.n_namesz == 4 && memcmp(name, "GNU", 4) == 0 &&
-          head.n_descsz <= kMaxBuildId) {
-        memcpy(slot->build_id, name + name_size, head.n_descsz);
-        slot->build_id_size = static_cast<uint8_t>(head.n_descsz);
-        return;
-      }
-      note = name + name_size + data_size;
-    }
+    size_t size;
+    const uint8_t* const id =
+        capture::FindBuildId(reinterpret_cast<const uint8_t*>(slot->bias + header.p_vaddr),
+                             header.p_filesz, header.p_align, &size);
+    if (id == nullptr) continue;
+    memcpy(slot->identity.build_id, id, size);
+    slot->identity.build_id_size = size;
+    slot->build_id_at = id;
+    return;
   }
 }
 
@@ -141,9 +138,16 @@ void Define(const Slot& slot, Text path, uint64_t now) {
   record.bias = slot.bias;
   record.begin = slot.begin.load(std::memory_order_relaxed);
   record.end = slot.end.load(std::memory_order_relaxed);
-  record.build_id = {reinterpret_cast<const char*>(slot.build_id), slot.build_id_size};
+  record.build_id = {reinterpret_cast<const char*>(slot.identity.build_id),
+                     slot.identity.build_id_size};
   record.path = path;
   g_define(g_record, EncodeModule(record, g_record));
+}
+
+void AddFile(const Slot& slot) {
+  if (slot.file.tells_nothing()) return;
+  capture::AddToModule(slot.begin.load(std::memory_order_relaxed), slot.file.debug_frame,
+                       slot.file.known_go);
 }
 
 void TellUnwinder(const Slot& slot) {
@@ -151,6 +155,7 @@ void TellUnwinder(const Slot& slot) {
   capture::RegisterModule({slot.bias, slot.headers, slot.header_count,
                            self >= slot.begin.load(std::memory_order_relaxed) &&
                                self < slot.end.load(std::memory_order_relaxed)});
+  AddFile(slot);
 }
 
 // A change of the list as FindLoaded sees it, which waits for its end.
@@ -175,10 +180,25 @@ void Unload(Slot* slot, uint64_t now) {
   g_define(g_record, EncodeModuleUnload({ModuleId{id}, now}, g_record));
 }
 
+// The record of it is left to the next RefreshModules, which the next call from there brings about:
+// room for it in the journal is made by the drain's thread, which this is.
+void MarkGone(Slot* slot) {
+  const uint32_t id = slot->id.load(std::memory_order_relaxed);
+  capture::UnregisterModule(slot->begin.load(std::memory_order_relaxed));
+  g_unloaded_modules[id / 8].fetch_or(static_cast<uint8_t>(1u << (id % 8)));
+  {
+    const Change change;
+    slot->gone.store(true, std::memory_order_relaxed);
+  }
+  g_seen_changes.store(~uint64_t{0}, std::memory_order_release);
+  g_modules_generation.fetch_add(1, std::memory_order_acq_rel);
+}
+
 struct Walk {
   bool locked = false;
   bool unchanged = false;
   bool first = true;
+  bool files_wanted = false;
   uint64_t changes = 0;
 };
 
@@ -212,10 +232,12 @@ int Visit(struct dl_phdr_info* info, size_t size, void* argument) {
 
   const char* const name = info->dlpi_name == nullptr ? "" : info->dlpi_name;
   const uint64_t name_hash = HashText(name);
-  Slot found;  // on the stack: about 120 bytes
+  Slot found;  // on the stack: about 180 bytes
   found.bias = info->dlpi_addr;
   found.headers = info->dlpi_phdr;
   found.header_count = info->dlpi_phnum;
+  found.identity.headers_hash =
+      capture::HashProgramHeaders(found.headers, static_cast<size_t>(found.header_count));
   ReadBuildId(&found);
 
   Slot* free_slot = nullptr;
@@ -230,8 +252,11 @@ int Visit(struct dl_phdr_info* info, size_t size, void* argument) {
     const uintptr_t slot_end = slot.end.load(std::memory_order_relaxed);
     if (slot_begin == begin && slot_end == end && slot.bias == found.bias &&
         slot.headers == found.headers && slot.name_hash == name_hash &&
-        slot.build_id_size == found.build_id_size &&
-        memcmp(slot.build_id, found.build_id, found.build_id_size) == 0) {
+        !slot.gone.load(std::memory_order_relaxed) &&
+        slot.identity.headers_hash == found.identity.headers_hash &&
+        slot.identity.build_id_size == found.identity.build_id_size &&
+        memcmp(slot.identity.build_id, found.identity.build_id, found.identity.build_id_size) ==
+            0) {
       slot.seen = true;
       return 0;
     }
@@ -251,8 +276,10 @@ int Visit(struct dl_phdr_info* info, size_t size, void* argument) {
     free_slot->headers = found.headers;
     free_slot->header_count = found.header_count;
     free_slot->name_hash = name_hash;
-    free_slot->build_id_size = found.build_id_size;
-    memcpy(free_slot->build_id, found.build_id, sizeof found.build_id);
+    free_slot->identity = found.identity;
+    free_slot->build_id_at = found.build_id_at;
+    free_slot->file = {};
+    free_slot->gone.store(false, std::memory_order_relaxed);
     free_slot->seen = true;
     free_slot->id.store(g_next_id++, std::memory_order_relaxed);
     free_slot->begin.store(begin, std::memory_order_relaxed);
@@ -262,6 +289,9 @@ int Visit(struct dl_phdr_info* info, size_t size, void* argument) {
   TellUnwinder(*free_slot);
   const Text path = ModulePath(name, first);
   free_slot->path = KeepPath(path);
+  // The vdso has none.
+  free_slot->file_wanted = free_slot->path.size != 0 && free_slot->path.data[0] == '/';
+  walk->files_wanted |= free_slot->file_wanted;
   Define(*free_slot, path, MonotonicNs());
   return 0;
 }
@@ -274,7 +304,8 @@ ModuleId FindLoaded(uintptr_t address) {
     for (int i = 0; i < used; ++i) {
       const Slot& slot = g_slots[i];
       if (address >= slot.begin.load(std::memory_order_relaxed) &&
-          address < slot.end.load(std::memory_order_relaxed)) {
+          address < slot.end.load(std::memory_order_relaxed) &&
+          !slot.gone.load(std::memory_order_relaxed)) {
         id = slot.id.load(std::memory_order_relaxed);
         break;
       }
@@ -288,7 +319,10 @@ ModuleId FindLoaded(uintptr_t address) {
 
 }  // namespace
 
-void InitModules(DefineFunction define) { g_define = define; }
+void InitModules(DefineFunction define, void (*files_wanted)()) {
+  g_define = define;
+  g_files_wanted = files_wanted;
+}
 
 void RedefineModules() {
   g_lock.Reset();
@@ -300,7 +334,7 @@ void RedefineModules() {
     const uintptr_t begin = slot.begin.load(std::memory_order_relaxed);
     if (begin == 0) continue;
     // The parent may not have noticed yet: what the unwinder is shown is read.
-    if (!capture::IsObjectAt(begin)) {
+    if (slot.gone.load(std::memory_order_relaxed) || !capture::IsObjectAt(begin)) {
       Clear(&slot);
       continue;
     }
@@ -320,6 +354,61 @@ void RefreshModules() {
     Unload(&slot, MonotonicNs());
   }
   g_seen_changes.store(walk.changes, std::memory_order_release);
+  g_lock.Unlock();
+  if (walk.files_wanted) {
+    g_any_file_wanted.store(true, std::memory_order_release);
+    if (g_files_wanted != nullptr) g_files_wanted();
+  }
+}
+
+void ReadModuleFiles() {
+  if (!g_any_file_wanted.load(std::memory_order_relaxed) || !g_lock.TryLock()) return;
+  g_any_file_wanted.store(false, std::memory_order_relaxed);
+  for (int i = 0; i < g_slots_used.load(std::memory_order_relaxed); ++i) {
+    Slot& slot = g_slots[i];
+    if (!slot.file_wanted) continue;
+    slot.file_wanted = false;
+    if (slot.begin.load(std::memory_order_relaxed) == 0 ||
+        slot.gone.load(std::memory_order_relaxed))
+      continue;
+    const uint32_t id = slot.id.load(std::memory_order_relaxed);
+    const capture::ModuleIdentity identity = slot.identity;
+    const Text path = slot.path;
+    // Not under the lock: the file may lie far away.
+    g_lock.Unlock();
+    const capture::ModuleFile file = capture::ReadModuleFile(path.data, identity);
+    if (!g_lock.TryLock()) {
+      slot.file_wanted = true;
+      g_any_file_wanted.store(true, std::memory_order_relaxed);
+      return;
+    }
+    if (slot.id.load(std::memory_order_relaxed) != id ||
+        slot.gone.load(std::memory_order_relaxed) ||
+        slot.begin.load(std::memory_order_relaxed) == 0) {
+      continue;
+    }
+    slot.file = file;
+    AddFile(slot);
+  }
+  g_lock.Unlock();
+}
+
+void NoticeUnloads() {
+  if (!g_lock.TryLock()) return;
+  for (int i = 0; i < g_slots_used.load(std::memory_order_relaxed); ++i) {
+    Slot& slot = g_slots[i];
+    const uintptr_t begin = slot.begin.load(std::memory_order_relaxed);
+    if (begin == 0 || slot.gone.load(std::memory_order_relaxed) || slot.identity.build_id_size < 4)
+      continue;
+    uint32_t word;
+    memcpy(&word, slot.identity.build_id, sizeof word);
+    const sys::WordIs is = sys::CompareWord(slot.build_id_at, word);
+    if (is == sys::WordIs::kEqual || is == sys::WordIs::kNotTold ||
+        (is == sys::WordIs::kUnreadable && capture::IsObjectAt(begin))) {
+      continue;
+    }
+    MarkGone(&slot);
+  }
   g_lock.Unlock();
 }
 

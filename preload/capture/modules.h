@@ -19,8 +19,9 @@ inline constexpr uint32_t kMaxModuleIds = 1u << 16;
 // Takes an encoded record for the trace; it is valid during the call.
 using DefineFunction = void (*)(const uint8_t* record, size_t size);
 
-// Starts with an empty list. Called once, before anything else here.
-void InitModules(DefineFunction define);
+// Starts with an empty list. Called once, before anything else here. `files_wanted` is called when
+// there is something to do for ReadModuleFiles.
+void InitModules(DefineFunction define, void (*files_wanted)());
 // In a fork child, instead: the parent's modules are defined in the child's trace, under their ids.
 // The dynamic linker is not asked, as another thread of the parent may have held its lock.
 void RedefineModules();
@@ -29,6 +30,17 @@ void RedefineModules();
 // Module record, a vanished one a ModuleUnload record, and the unwinder is told. Thread-safe. Calls
 // dl_iterate_phdr: the caller holds no lock of ours. Cheap when nothing changed.
 void RefreshModules();
+
+// Reads the files of modules that came since, for what their loaded segments do not tell the
+// unwinder (module_file.h). Opens files: when the session begins, and on the drain's thread, as a
+// sandboxed thread of the target may be killed for it. Never waits for another thread.
+void ReadModuleFiles();
+
+// Looks whether modules were unloaded by a call that is not seen (libc unloads its own converters;
+// dlclose may be called past the hook), even if another library of the same layout lies in their
+// place. One system call for each module that has a build-id, none that blocks. Called by the
+// drain's thread, now and then. Never waits for another thread.
+void NoticeUnloads();
 
 // The loaded module whose address range holds `address`; refreshes the list when the dynamic linker
 // knows one and the list does not. 0: in no module. Thread-safe; the caller holds no lock of ours.

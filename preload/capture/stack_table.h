@@ -15,12 +15,12 @@
 #include <cstdint>
 
 #include "formats/journal_layout.h"
+#include "preload/capture/unwinder.h"
 #include "preload/journal/journal.h"
 
 namespace ollamatrace {
 
-// A program counter with this bit set is exact (an interrupted instruction), not a return address.
-inline constexpr uintptr_t kExactPc = uintptr_t{1} << 63;
+using capture::kExactPc;
 
 // A thread's last stack, outermost frame first. Zeros are a valid, empty memo.
 struct StackMemo {

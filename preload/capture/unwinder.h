@@ -45,10 +45,14 @@ struct UnwindResult {
                   // with this cache returned as its outermost; 0 when that isn't known
 };
 
+// Set in a program counter that is exact (a signal interrupted the frame there), not a return
+// address.
+inline constexpr uintptr_t kExactPc = uintptr_t{1} << 63;
+
 // Walks outward from `start` (which is frame 0) and writes at most `max` return addresses,
-// innermost first. A frame that a signal interrupted is given by its exact program counter. Frames
-// of modules registered as hidden are left out. A deeper stack is cut at its outer end. At least
-// frame 0 is written if max > 0.
+// innermost first; exact program counters are marked with kExactPc. Frames of modules registered as
+// hidden are left out. A deeper stack is cut at its outer end. At least frame 0 is written if max >
+// 0.
 UnwindResult Unwind(ThreadUnwindCache* cache, const CallerFrame& start, uintptr_t* pcs, int max);
 
 // --- Modules
@@ -67,8 +71,15 @@ struct ModuleImage {
 // (walks then ask _dl_find_object).
 bool RegisterModule(const ModuleImage& image);
 
-// Forgets the module that holds `address`, and every rule and remembered stack that might have come
-// from it. Call it when dlclose has really unloaded it, before the caller of dlclose goes on.
+// Tells what only the file of the module that holds `address` knows: .debug_frame, which must live
+// as long as the process (null: there is none), and whether it was built by a Go whose stacks are
+// known. Until then it has neither. The module itself is not read.
+struct DebugFrame;
+void AddToModule(uintptr_t address, const DebugFrame* debug_frame, bool known_go);
+
+// Forgets the module that holds `address` (from its first byte to the end of its code), and every
+// rule and remembered stack that might have come from it. Call it when dlclose has really unloaded
+// it, before the caller of dlclose goes on.
 void UnregisterModule(uintptr_t address);
 
 // Forgets all modules (a fork child starts with it: a change may have been under way in the

@@ -31,7 +31,7 @@ struct Check {
 };
 
 struct Frame {
-  uintptr_t pc;
+  uintptr_t pc;  // as it is reported: with kExactPc
   uintptr_t sp;
   uintptr_t bp;
   uint32_t first_check;  // of those that the step to the next frame read; they end where its begin

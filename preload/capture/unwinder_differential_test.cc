@@ -3,12 +3,9 @@
 // in single step, at every single instruction of others (so also between the instructions of
 // prologues and epilogues).
 
-#define UNW_LOCAL_ONLY
-
 #include <dlfcn.h>
 #include <glob.h>
 #include <gtest/gtest.h>
-#include <libunwind.h>
 #include <search.h>
 #include <signal.h>
 #include <unistd.h>
@@ -26,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "preload/capture/libunwind_walk.h"
 #include "preload/capture/unwinder.h"
 #include "preload/capture/unwinder_test_support.h"
 
@@ -33,30 +31,6 @@ namespace ollamatrace::capture {
 namespace {
 
 constexpr int kMaxDepth = 512;
-
-// libunwind is loaded as the library loads it: linked, it would take over this program's
-// exceptions.
-struct Libunwind {
-  int (*get_context)(unw_context_t*) = nullptr;
-  int (*init_local)(unw_cursor_t*, unw_context_t*) = nullptr;
-  int (*step)(unw_cursor_t*) = nullptr;
-  int (*get_register)(unw_cursor_t*, unw_regnum_t, unw_word_t*) = nullptr;
-
-  bool Load() {
-    void* library = dlopen("libunwind.so.8", RTLD_NOW | RTLD_LOCAL);
-    if (library == nullptr) return false;
-    Resolve(library, "_Ux86_64_getcontext", &get_context);
-    Resolve(library, "_ULx86_64_init_local", &init_local);
-    Resolve(library, "_ULx86_64_step", &step);
-    Resolve(library, "_ULx86_64_get_reg", &get_register);
-    return get_context != nullptr && init_local != nullptr && step != nullptr &&
-           get_register != nullptr;
-  }
-  template <typename Function>
-  static void Resolve(void* library, const char* name, Function* function) {
-    *function = reinterpret_cast<Function>(dlsym(library, name));
-  }
-};
 
 struct Totals {
   long walks = 0;
@@ -77,7 +51,7 @@ struct Totals {
 // Everything that a comparison touches is here and is not allocated: it runs inside malloc and in
 // signal handlers.
 struct Comparison {
-  Libunwind libunwind;
+  LibunwindWalk libunwind;
   ThreadUnwindCache* cache = nullptr;
   ThreadUnwindCache* forgetful_cache = nullptr;
   bool enabled = false;
@@ -93,14 +67,14 @@ Comparison g_comparison;
 
 bool IsCode(uintptr_t pc) {
   Dl_info info;
-  return dladdr(reinterpret_cast<void*>(pc), &info) != 0;
+  return dladdr(reinterpret_cast<void*>(pc & ~kExactPc), &info) != 0;
 }
 
 void PrintStack(const char* title, const uintptr_t* pcs, int depth) {
   std::fprintf(stderr, "%s\n", title);
   for (int i = 0; i < depth; ++i) {
     Dl_info info = {};
-    dladdr(reinterpret_cast<void*>(pcs[i]), &info);
+    dladdr(reinterpret_cast<void*>(pcs[i] & ~kExactPc), &info);
     std::fprintf(stderr, "  %3d %#lx %s+%#lx %s\n", i, pcs[i],
                  info.dli_fname != nullptr ? info.dli_fname : "?",
                  pcs[i] - reinterpret_cast<uintptr_t>(info.dli_fbase),
@@ -114,21 +88,7 @@ __attribute__((noinline)) void Compare(const CallerFrame& start) {
   std::memset(static_cast<void*>(c.forgetful_cache), 0, kThreadUnwindCacheBytes);
   const UnwindResult forgetful = Unwind(c.forgetful_cache, start, c.own_forgetful, kMaxDepth);
 
-  unw_context_t context;
-  unw_cursor_t cursor;
-  c.libunwind.get_context(&context);
-  c.libunwind.init_local(&cursor, &context);
-  int depth = 0;
-  bool started = false;
-  do {
-    unw_word_t pc = 0;
-    unw_word_t sp = 0;
-    c.libunwind.get_register(&cursor, UNW_REG_IP, &pc);
-    c.libunwind.get_register(&cursor, UNW_REG_SP, &sp);
-    started = started || (pc == start.pc && sp == start.sp);
-    if (pc == 0) break;
-    if (started && depth < kMaxDepth) c.theirs[depth++] = pc;
-  } while (c.libunwind.step(&cursor) > 0);
+  const int depth = c.libunwind.Walk(start, c.theirs, kMaxDepth);
 
   Totals& t = c.totals;
   ++t.walks;
@@ -141,7 +101,7 @@ __attribute__((noinline)) void Compare(const CallerFrame& start) {
   bool differs = true;
   if (own.depth != forgetful.depth || !std::equal(c.own, c.own + own.depth, c.own_forgetful)) {
     ++t.reuse_differs;
-  } else if (!started) {
+  } else if (depth == 0) {
     ++t.not_started;
   } else if (own.depth == depth && std::equal(c.own, c.own + depth, c.theirs)) {
     differs = false;

@@ -20,7 +20,21 @@ constexpr int kReadAttempts = 16;
 // ModuleTables as words, so that a reader that races a writer has no undefined behaviour, only a
 // stale copy.
 struct Slot {
-  enum Word { kCodeBegin, kCodeEnd, kHeader, kHeaderEnd, kCfiBegin, kCfiEnd, kFlags, kWords };
+  enum Word {
+    kCodeBegin,
+    kCodeEnd,
+    kHeader,
+    kHeaderEnd,
+    kCfiBegin,
+    kCfiEnd,
+    kImageBegin,
+    kBias,
+    kFlags,
+    kRegisterWords,  // those before are what RegisterModule is told
+    kDebugFrame = kRegisterWords,
+    kKnownGo,
+    kWords
+  };
   static constexpr uintptr_t kHidden = 1, kCodeReadable = 2;  // in kFlags
   std::atomic<uintptr_t> words[kWords];
 
@@ -75,6 +89,7 @@ bool ReadableSegment(uintptr_t bias, const ElfW(Phdr) * phdrs, int count, uintpt
 
 bool DescribeModule(uintptr_t bias, const ElfW(Phdr) * phdrs, int count, ModuleTables* tables) {
   *tables = ModuleTables();
+  tables->bias = bias;
   const ElfW(Phdr)* eh_frame = nullptr;
   for (int i = 0; i < count; ++i) {
     const ElfW(Phdr)& phdr = phdrs[i];
@@ -141,6 +156,12 @@ int LowerBound(uintptr_t address) {
   return low;
 }
 
+// Whether the slot that LowerBound found for `address` is that of the module which holds it, at any
+// place up to the end of its code.
+bool Holds(int index, uintptr_t address) {
+  return index < Count() && g_list.slots[index].Get(Slot::kImageBegin) <= address;
+}
+
 void RemoveSlots(int first, int last) {
   const int count = Count();
   for (int i = last; i < count; ++i) g_list.slots[first + i - last].CopyFrom(g_list.slots[i]);
@@ -161,6 +182,9 @@ bool FindRegistered(uintptr_t pc, ModuleTables* tables, bool* busy) {
       tables->cfi.header_end = Pointer(slot.Get(Slot::kHeaderEnd));
       tables->cfi.begin = Pointer(slot.Get(Slot::kCfiBegin));
       tables->cfi.end = Pointer(slot.Get(Slot::kCfiEnd));
+      tables->bias = slot.Get(Slot::kBias);
+      tables->debug_frame = reinterpret_cast<const DebugFrame*>(slot.Get(Slot::kDebugFrame));
+      tables->known_go = slot.Get(Slot::kKnownGo) != 0;
       tables->hidden = (slot.Get(Slot::kFlags) & Slot::kHidden) != 0;
       tables->code_readable = (slot.Get(Slot::kFlags) & Slot::kCodeReadable) != 0;
       found = pc >= tables->code_begin && pc < tables->code_end;
@@ -206,6 +230,16 @@ bool FindThroughLinker(uintptr_t pc, ModuleTables* tables) {
          pc >= tables->code_begin && pc < tables->code_end;
 }
 
+uintptr_t ImageBegin(const ModuleImage& image) {
+  const auto* const phdrs = static_cast<const ElfW(Phdr)*>(image.phdrs);
+  uintptr_t begin = ~uintptr_t{0};
+  for (int i = 0; i < image.phdr_count; ++i) {
+    const uintptr_t start = image.load_bias + phdrs[i].p_vaddr;
+    if (phdrs[i].p_type == PT_LOAD && start < begin) begin = start;
+  }
+  return begin;
+}
+
 }  // namespace
 
 ModuleLookup FindModule(uintptr_t pc, ModuleTables* tables) {
@@ -241,20 +275,25 @@ bool RegisterModule(const ModuleImage& image) {
                       image.phdr_count, &tables)) {
     return false;
   }
+  const uintptr_t image_begin = ImageBegin(image);
   const int first = LowerBound(tables.code_begin);
   int last = first;
   while (last < Count() && g_list.slots[last].Get(Slot::kCodeBegin) < tables.code_end) ++last;
   const uintptr_t words[Slot::kWords] = {
+      // kDebugFrame and kKnownGo are 0
+
       tables.code_begin,
       tables.code_end,
       Address(tables.cfi.header),
       Address(tables.cfi.header_end),
       Address(tables.cfi.begin),
       Address(tables.cfi.end),
+      image_begin,
+      tables.bias,
       (image.hidden ? Slot::kHidden : 0) | (tables.code_readable ? Slot::kCodeReadable : 0)};
   if (last - first == 1) {  // known already? then nothing that was learnt becomes void
     bool same = true;
-    for (int i = 0; i < Slot::kWords; ++i) {
+    for (int i = 0; i < Slot::kRegisterWords; ++i) {
       same = same && g_list.slots[first].Get(static_cast<Slot::Word>(i)) == words[i];
     }
     if (same) return true;
@@ -272,14 +311,22 @@ bool RegisterModule(const ModuleImage& image) {
   return true;
 }
 
+void AddToModule(uintptr_t address, const DebugFrame* debug_frame, bool known_go) {
+  const int index = LowerBound(address);
+  if (!Holds(index, address)) return;
+  Slot& slot = g_list.slots[index];
+  Change change;
+  slot.words[Slot::kDebugFrame].store(reinterpret_cast<uintptr_t>(debug_frame),
+                                      std::memory_order_relaxed);
+  slot.words[Slot::kKnownGo].store(known_go ? 1 : 0, std::memory_order_relaxed);
+}
+
 void UnregisterModule(uintptr_t address) {
   // Changes the generation even when no such module is known: rules may have come through
   // _dl_find_object.
   Change change;
   const int index = LowerBound(address);
-  if (index < Count() && g_list.slots[index].Get(Slot::kCodeBegin) <= address) {
-    RemoveSlots(index, index + 1);
-  }
+  if (Holds(index, address)) RemoveSlots(index, index + 1);
 }
 
 void UnregisterAllModules() {

@@ -15,6 +15,11 @@ struct ModuleTables {
   uintptr_t code_begin = 0;  // executable segments, first to last
   uintptr_t code_end = 0;
   CfiSection cfi;  // empty when there is none
+  // What only the module's file tells (AddToModule): .debug_frame, null when there is none, whose
+  // addresses are those in memory less the load bias.
+  const DebugFrame* debug_frame = nullptr;
+  uintptr_t bias = 0;
+  bool known_go = false;  // frame pointers lead from C to the goroutine's stack
   bool hidden = false;
   bool code_readable = false;  // all of [code_begin, code_end), as long as the module is loaded
 };

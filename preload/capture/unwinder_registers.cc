@@ -59,8 +59,7 @@ class RegisterWalk {
     *exact = false;
     ModuleTables tables;
     FindModule(address, &tables);
-    if (!tables.cfi.empty() && FindFrameInfo(tables.cfi, address, &workspace_->info) &&
-        RunCfiProgram(workspace_->info, address, &workspace_->rows)) {
+    if (FindCfiRow(tables, address, &workspace_->info, &workspace_->rows)) {
       const bool stepped = StepByRow(workspace_->rows.row, address, registers);
       // A function may be interrupted when it has left its frame already.
       const uintptr_t lowest = sp + (context_ != 0 ? 0 : 1);
@@ -249,7 +248,7 @@ int WalkFromHere(RuleWorkspace* workspace, const CallerFrame& start, uintptr_t* 
   while (depth < max) {
     const UnwindRule rule = walk.RuleAt(registers, exact);
     if (rule.cfa_kind == UnwindRule::kNotCode || (guessed && !rule.after_call())) break;
-    if (!rule.hidden()) pcs[depth++] = registers.values[kPc];
+    if (!rule.hidden()) pcs[depth++] = registers.values[kPc] | (exact ? kExactPc : 0);
     if (rule.cfa_kind == UnwindRule::kEnd || !walk.Step(rule, &exact, &guessed, &registers)) break;
   }
   return depth;

@@ -2,8 +2,6 @@
 
 #include <cstring>
 
-#include "preload/capture/unwinder_modules.h"
-
 namespace ollamatrace::capture {
 
 constinit RuleBucket g_rule_buckets[1 << kRuleBucketBits] = {};
@@ -24,6 +22,13 @@ void RememberRule(uintptr_t address, uint32_t generation, UnwindRule rule) {
   bucket.keys[entry].store(uint64_t{address} << 16 | generation, std::memory_order_relaxed);
   bucket.rules[entry].store(__builtin_bit_cast(uint64_t, rule), std::memory_order_relaxed);
   bucket.sequence.store(sequence + 2, std::memory_order_release);
+}
+
+UnwindRule FramePointerRule(const ModuleTables& tables) {
+  UnwindRule rule;
+  rule.cfa_kind = UnwindRule::kFramePointer;
+  if (tables.known_go) rule.set_may_switch();
+  return rule;
 }
 
 #if defined(__x86_64__)
@@ -93,13 +98,12 @@ UnwindRule RuleOfCode(uintptr_t address, bool exact, const ModuleTables& tables,
   const uintptr_t pc = exact ? address : address + 1;
   const bool readable = ReadCode(pc, code_region, tables.code_readable, &code);
   UnwindRule rule;
-  if (!tables.cfi.empty() && FindFrameInfo(tables.cfi, address, &workspace->info) &&
-      RunCfiProgram(workspace->info, address, &workspace->rows)) {
+  if (FindCfiRow(tables, address, &workspace->info, &workspace->rows)) {
     rule = CompileRule(workspace->rows.row, workspace->info.common.signal_frame, address);
   } else if (readable && IsSignalReturn(code)) {
     rule = SignalReturnRule();
   } else {
-    rule.cfa_kind = UnwindRule::kFramePointer;
+    rule = FramePointerRule(tables);
   }
   if (readable && !exact && FollowsCall(code)) rule.set_after_call();
   return rule;
@@ -107,9 +111,9 @@ UnwindRule RuleOfCode(uintptr_t address, bool exact, const ModuleTables& tables,
 
 #else  // frame pointers only
 
-UnwindRule RuleOfCode(uintptr_t, bool, const ModuleTables&, const MemoryRegion&, RuleWorkspace*) {
-  UnwindRule rule;
-  rule.cfa_kind = UnwindRule::kFramePointer;
+UnwindRule RuleOfCode(uintptr_t, bool, const ModuleTables& tables, const MemoryRegion&,
+                      RuleWorkspace*) {
+  UnwindRule rule = FramePointerRule(tables);
   rule.set_after_call();
   return rule;
 }
@@ -156,6 +160,15 @@ __attribute__((noinline)) UnwindRule WorkOutRuleOnStack(uintptr_t address, bool 
 }
 
 }  // namespace
+
+bool FindCfiRow(const ModuleTables& tables, uintptr_t pc, FrameInfo* info, CfiRows* rows) {
+  if (!tables.cfi.empty() && FindFrameInfo(tables.cfi, pc, info)) {
+    return RunCfiProgram(*info, pc, rows);
+  }
+  return tables.debug_frame != nullptr &&
+         FindFrameInfo(*tables.debug_frame, pc - tables.bias, info) &&
+         RunCfiProgram(*info, pc - tables.bias, rows);
+}
 
 __attribute__((noinline)) UnwindRule WorkOutRule(uintptr_t address, bool exact, uint32_t generation,
                                                  RuleWorkspace* workspace) {

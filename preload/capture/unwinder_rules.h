@@ -10,6 +10,7 @@
 
 #include "preload/capture/cfi_rule.h"
 #include "preload/capture/stack_region.h"
+#include "preload/capture/unwinder_modules.h"
 
 namespace ollamatrace::capture {
 
@@ -68,6 +69,10 @@ struct RuleWorkspace {
   uint32_t code_generation;
   uint32_t next_code;
 };
+
+// Makes rows->row the row in force at `pc` in the module that `tables` are of: by .eh_frame, or by
+// .debug_frame where that is all there is. False when neither knows.
+bool FindCfiRow(const ModuleTables& tables, uintptr_t pc, FrameInfo* info, CfiRows* rows);
 
 // Works the rule out and remembers it. `exact`: `address` is the program counter itself, not the
 // byte before a return address. `workspace` may be null: then it lies on the stack.

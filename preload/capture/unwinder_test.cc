@@ -285,7 +285,7 @@ TEST_P(SignalTest, GivesTheExactPlaceOfAFault) {
     EXPECT_EQ(FramesAbove(g_handler_stack, outer),
               4);  // two handlers, the kernel's frame, ReadFrom
     ASSERT_GT(g_handler_stack.size(), 3u);
-    EXPECT_EQ(g_handler_stack[3], g_interrupted_pc);
+    EXPECT_EQ(g_handler_stack[3], g_interrupted_pc | kExactPc);
   }
 }
 

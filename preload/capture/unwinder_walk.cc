@@ -21,6 +21,11 @@ struct Position {
   bool guessed;  // found by a frame pointer, without CFI
 };
 
+// How a caller of Unwind sees it.
+inline uintptr_t Reported(const Position& position) {
+  return position.pc | (position.exact ? kExactPc : 0);
+}
+
 enum class Step { kDone, kOtherStack, kEnd, kBroken };
 
 // Writes the frames of a walk, and the words that its steps read, into a zone.
@@ -32,7 +37,7 @@ class Recorder {
         check_(zone->checks + FrameZone::kCheckHeadroom) {}
 
   void AddFrame(const Position& position, bool hidden) {
-    AddFrame(position.pc, position.sp, position.bp, position.exact, hidden);
+    AddFrame(Reported(position), position.sp, position.bp, position.exact, hidden);
   }
   void AddCheck(uintptr_t address, uintptr_t value) {
     check_->address = reinterpret_cast<const uintptr_t*>(address);
@@ -237,9 +242,9 @@ Step StepOverSignal(UnwindRule rule, Position* position, StackList* stacks, Reco
 
 // A pair on the stack: the caller's frame pointer, then the return address. Go's frames look so on
 // both sides of a call to C, whose frames lie on another stack: the first one above them still
-// holds the frame pointer of the goroutine.
+// holds the frame pointer of the goroutine. Only in a Go that is known so: `may_switch`.
 template <typename Record>
-Step StepByFramePointer(Position* position, StackList* stacks, Record* record) {
+Step StepByFramePointer(bool may_switch, Position* position, StackList* stacks, Record* record) {
   const uintptr_t pair = position->bp;
   if ((pair & 7) != 0 || pair < kPageBytes || pair >= kAddressLimit) return Step::kEnd;
   StackBounds* bounds = stacks->current();
@@ -249,7 +254,7 @@ Step StepByFramePointer(Position* position, StackList* stacks, Record* record) {
   if (!same_stack) {
     // Further in on the same stack: a stale frame pointer.
     if (pair >= bounds->low && pair < position->sp) return Step::kEnd;
-    if (!stacks->Switch(pair)) return Step::kEnd;
+    if (!may_switch || !stacks->Switch(pair)) return Step::kEnd;
     bounds = stacks->current();
   }
   uintptr_t bp;
@@ -273,7 +278,7 @@ inline UnwindRule RuleFor(const Position& position, uint32_t generation, RuleWor
 }
 
 bool SameFrame(const Frame& frame, const Position& position) {
-  return frame.sp == position.sp && frame.pc == position.pc && frame.bp == position.bp &&
+  return frame.sp == position.sp && frame.pc == Reported(position) && frame.bp == position.bp &&
          frame.exact == position.exact;
 }
 
@@ -369,7 +374,7 @@ class RememberingWalk {
       *depth += old_->hidden ? 0 : 1;
       record_.Copy(*zone_, *old_);
     }
-    *position = {old_->pc, old_->sp, old_->bp, old_->exact, false};
+    *position = {old_->pc & ~kExactPc, old_->sp, old_->bp, old_->exact, false};
     ++old_;
     return false;
   }
@@ -501,7 +506,7 @@ UnwindResult WalkAlong(ThreadUnwindCache* cache, StackList stacks, bool same_sta
     good_index = stacks.index();
     good_sp = position.sp;
     if (good_index == 0) walk.AddFrame(position, rule.hidden());
-    pcs[depth] = position.pc;
+    pcs[depth] = Reported(position);
     depth += rule.hidden() ? 0 : 1;
     if (depth == max) break;
 
@@ -512,7 +517,7 @@ UnwindResult WalkAlong(ThreadUnwindCache* cache, StackList stacks, bool same_sta
     } else if (rule.cfa_kind == UnwindRule::kSignal) {
       step = StepOverSignal(rule, &position, &stacks, walk.record());
     } else if (rule.cfa_kind == UnwindRule::kFramePointer) {
-      step = StepByFramePointer(&position, &stacks, walk.record());
+      step = StepByFramePointer(rule.may_switch(), &position, &stacks, walk.record());
 #if defined(__x86_64__)
     } else if (rule.cfa_kind == UnwindRule::kAllRegisters) {
       depth = WalkByAllRegisters(workspace, start, pcs, max);

@@ -10,6 +10,7 @@
 #include "preload/base/clock.h"
 #include "preload/base/signal_block.h"
 #include "preload/base/sys.h"
+#include "preload/capture/modules.h"
 #include "preload/drain/drain.h"
 #include "preload/drain/sampler.h"
 #include "preload/hooks/real.h"
@@ -95,6 +96,7 @@ void* Run(void*) {
       FinishSession();
       break;
     }
+    ReadModuleFiles();
     const DrainStatus status = Batch();
     WakeSome(status == DrainStatus::kProgress ? kWokenByBatch : INT_MAX);
     if (status == DrainStatus::kFailed) {
@@ -103,6 +105,7 @@ void* Run(void*) {
     }
     const uint64_t now = MonotonicNs();
     if (now >= next_sample) {
+      NoticeUnloads();
       if (samples) {
         Sample();
       } else {

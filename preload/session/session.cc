@@ -277,8 +277,9 @@ bool Start(bool forked) {
     if (!capture::InitUnwinder(settings->unwinder)) {
       RecordMessage("OLLAMATRACE_UNWINDER is ignored: no such unwinder can be loaded");
     }
-    InitModules(DefineRecord);
+    InitModules(DefineRecord, [] { DrainHint(true); });
     RefreshModules();
+    ReadModuleFiles();
     InitThreads();
     pthread_atfork(nullptr, nullptr, OnForkInChild);
     // Registered before the dynamic linker's own finalizer, hence called after it: last of all.
