@@ -30,6 +30,9 @@ long CreateJournal(Journal* journal, const char* path) {
         nullptr, kJournalBytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE, journal->file.fd, 0));
     if (journal->base == nullptr) result = -ENOMEM;
   }
+  // Nothing is in the file: what the kernel reads around a page that is touched, megabytes by
+  // default on some systems, are zeros that it has to make.
+  if (result == 0) sys::Madvise(journal->base, kJournalBytes, 1 /* MADV_RANDOM */);
   if (result == 0 && !ReserveJournal(journal, 0, kJournalPage)) result = -ENOSPC;
   if (result != 0) CloseJournal(journal, true);
   return result;
