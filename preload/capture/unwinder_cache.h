@@ -21,8 +21,9 @@ struct StackBounds {
   }
 };
 
-// A walk meets more than one stack when a signal handler has its own, or when Go code called C.
-inline constexpr int kMaxStacks = 3;
+// A walk meets more than one stack when a signal handler has its own, or when Go code called C: four
+// when C called Go back, which called C.
+inline constexpr int kMaxStacks = 5;
 
 // A word of a stack that a walk read, and what it held.
 struct Check {

@@ -245,7 +245,7 @@ Step StepOverSignal(UnwindRule rule, Position* position, StackList* stacks, Reco
 // holds the frame pointer of the goroutine. Only in a Go that is known so: `may_switch`.
 template <typename Record>
 Step StepByFramePointer(bool may_switch, Position* position, StackList* stacks, Record* record) {
-  const uintptr_t pair = position->bp;
+  uintptr_t pair = position->bp;
   if ((pair & 7) != 0 || pair < kPageBytes || pair >= kAddressLimit) return Step::kEnd;
   StackBounds* bounds = stacks->current();
   bool same_stack =
@@ -262,6 +262,12 @@ Step StepByFramePointer(bool may_switch, Position* position, StackList* stacks, 
   if (!Load(pair, kMaxGuessedFrameBytes, bounds, record, &bp) ||
       !Load(pair + 8, kMaxGuessedFrameBytes, bounds, record, &pc)) {
     return Step::kBroken;
+  }
+  if (bp == pair + 8) {
+    // Two pairs that overlap: crosscall2, since Go 1.22, pushes the frame pointer twice.
+    pair = bp;
+    bp = pc;
+    if (!Load(pair + 8, kMaxGuessedFrameBytes, bounds, record, &pc)) return Step::kBroken;
   }
 #if defined(__aarch64__)
   pc &= kAddressLimit - 1;  // pointer authentication code
