@@ -225,6 +225,13 @@ size_t EncodeSample(const SampleRecord& record, uint8_t* out) {
   return Close(Tag::kSample, out, p);
 }
 
+size_t EncodeMemoryMap(const MemoryMapRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, record.time_ns);
+  p = PutText(p, record.body, kMaxMemoryMapBytes);
+  return Close(Tag::kMemoryMap, out, p);
+}
+
 size_t EncodeLoss(const LossRecord& record, uint8_t* out) {
   uint8_t* p = Payload(out);
   p = PutVarint(p, record.time_ns);

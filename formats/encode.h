@@ -39,6 +39,7 @@ inline constexpr size_t kMaxArgvBytes = kMaxStringBytes;
 inline constexpr size_t kMaxBuildIdBytes = 64;
 inline constexpr size_t kMaxNameBytes = 64;
 inline constexpr size_t kMaxMessageBytes = 4096;
+inline constexpr size_t kMaxMemoryMapBytes = kMaxStringBytes;
 
 // Upper bounds, in bytes, of what the functions below write.
 inline constexpr size_t kEventBytes =
@@ -52,6 +53,7 @@ inline constexpr size_t kThreadBytes = 64 + kMaxNameBytes;
 inline constexpr size_t kModuleBytes = 96 + kMaxBuildIdBytes + kMaxPathBytes;
 inline constexpr size_t kMessageBytes = 64 + kMaxMessageBytes;
 inline constexpr size_t kHeaderBytes = 192 + kMaxPathBytes + kMaxArgvBytes + 2 * kMaxNameBytes;
+inline constexpr size_t kMemoryMapBytes = 64 + kMaxMemoryMapBytes;
 inline constexpr size_t kMaxRecordBytes = kHeaderBytes;  // of any record
 
 // Events: deltas against `state`, which moves along.
@@ -71,6 +73,7 @@ size_t EncodeNode(const NodeRecord& record, uint8_t* out);
 size_t EncodeCounters(const CountersRecord& record, uint8_t* out);
 size_t EncodeWeights(const WeightsRecord& record, uint8_t* out);
 size_t EncodeSample(const SampleRecord& record, uint8_t* out);
+size_t EncodeMemoryMap(const MemoryMapRecord& record, uint8_t* out);
 size_t EncodeLoss(const LossRecord& record, uint8_t* out);
 size_t EncodeMessage(const MessageRecord& record, uint8_t* out);
 size_t EncodeEnd(const EndRecord& record, uint8_t* out);

@@ -42,6 +42,7 @@ RECORDS = {
     0x89: ("message", "t:n text:t"),
     0x8A: ("end", "t:n kind:b"),
     0x8C: ("weights", "stack:w domain:b blocks:n bytes:n blocks_variance:n bytes_variance:n"),
+    0x90: ("memory_map", "t:n body:x"),
 }
 RECORDS = {tag: (name, [tuple(field.split(":")) for field in fields.split()])
            for tag, (name, fields) in RECORDS.items()}

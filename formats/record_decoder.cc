@@ -278,6 +278,16 @@ absl::Status RecordDecoder::DecodePayload(uint8_t tag, Cursor& in) {
       }
       break;
     }
+    case Tag::kMemoryMap: {
+      MemoryMapRecord record;
+      record.time_ns = in.Number();
+      record.body = in.String();
+      if (in.ok()) {
+        Saw(record.time_ns);
+        visitor_.OnMemoryMap(record);
+      }
+      break;
+    }
     case Tag::kLoss: {
       LossRecord record;
       record.time_ns = in.Number();

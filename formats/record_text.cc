@@ -123,6 +123,11 @@ void RecordText::OnSample(const SampleRecord& record) {
   line_(line);
 }
 
+void RecordText::OnMemoryMap(const MemoryMapRecord& record) {
+  line_(absl::StrCat("memory_map t=", record.time_ns, " body=",
+                     absl::BytesToHexString({record.body.data, record.body.size})));
+}
+
 void RecordText::OnLoss(const LossRecord& record) {
   line_(absl::StrCat("loss t=", record.time_ns, " kind=", Number(record.kind),
                      " events=", record.events));

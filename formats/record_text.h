@@ -30,6 +30,7 @@ class RecordText : public TraceVisitor {
   void OnCounters(const CountersRecord& record) override;
   void OnWeights(const WeightsRecord& record) override;
   void OnSample(const SampleRecord& record) override;
+  void OnMemoryMap(const MemoryMapRecord& record) override;
   void OnLoss(const LossRecord& record) override;
   void OnMessage(const MessageRecord& record) override;
   void OnEnd(const EndRecord& record) override;

@@ -97,6 +97,8 @@ void AddEveryRecord(TraceBuilder& builder) {
   sample.pooled_blocks = 1;
   sample.tracer_bytes = 8 << 20;
   builder.Add(sample);
+  builder.Add(MemoryMapRecord{3000, TextOf("\xff")});
+  builder.Add(MemoryMapRecord{kMax64, {}});
   builder.Add(LossRecord{3001, LossKind::kSignalInHook, 3});
   builder.Add(LossRecord{kMax64, static_cast<LossKind>(255), kMax64});
   builder.Add(MessageRecord{3002, TextOf("OLLAMATRACE_DEPTH=abc: not a number, 64 is used")});

@@ -42,6 +42,9 @@ class TraceBuilder {
     AddOther(EncodeWeights, &TraceVisitor::OnWeights, record);
   }
   void Add(const SampleRecord& record) { AddOther(EncodeSample, &TraceVisitor::OnSample, record); }
+  void Add(const MemoryMapRecord& record) {
+    AddOther(EncodeMemoryMap, &TraceVisitor::OnMemoryMap, record);
+  }
   void Add(const LossRecord& record) { AddOther(EncodeLoss, &TraceVisitor::OnLoss, record); }
   void Add(const MessageRecord& record) {
     AddOther(EncodeMessage, &TraceVisitor::OnMessage, record);

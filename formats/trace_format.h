@@ -107,6 +107,7 @@ enum class Tag : uint8_t {
   kMessage = 0x89,
   kEnd = 0x8a,
   kWeights = 0x8c,
+  kMemoryMap = 0x90,
 };
 
 // ---- Records ----------------------------------------------------------------------------------
@@ -270,6 +271,12 @@ struct SampleRecord {
       kUnknownGauge;                       // greatest value of pooled_bytes since the sample before
   uint64_t tracer_cpu_ns = kUnknownGauge;  // CPU time of the drain so far
   uint64_t tracer_bytes = kUnknownGauge;   // bytes of the tracer's own mappings
+};
+
+// What is mapped and how much of it is in memory. `body`: see memory_map.h.
+struct MemoryMapRecord {
+  uint64_t time_ns = 0;
+  Text body;
 };
 
 struct LossRecord {

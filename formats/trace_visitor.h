@@ -28,6 +28,7 @@ class TraceVisitor {
   virtual void OnCounters(const CountersRecord&) {}
   virtual void OnWeights(const WeightsRecord&) {}
   virtual void OnSample(const SampleRecord&) {}
+  virtual void OnMemoryMap(const MemoryMapRecord&) {}
   virtual void OnLoss(const LossRecord&) {}
   virtual void OnMessage(const MessageRecord&) {}
   virtual void OnEnd(const EndRecord&) {}

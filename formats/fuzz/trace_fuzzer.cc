@@ -131,6 +131,7 @@ class Copying : public TraceVisitor {
   void OnCounters(const CountersRecord& record) override { builder.Add(record); }
   void OnWeights(const WeightsRecord& record) override { builder.Add(record); }
   void OnSample(const SampleRecord& record) override { builder.Add(record); }
+  void OnMemoryMap(const MemoryMapRecord& record) override { builder.Add(record); }
   void OnLoss(const LossRecord& record) override { builder.Add(record); }
   void OnMessage(const MessageRecord& record) override { builder.Add(record); }
   void OnEnd(const EndRecord& record) override { builder.Add(record); }

@@ -435,6 +435,18 @@ DrainStatus DrainSample(Drain* drain, const SampleRecord& sample) {
   return DrainStatus::kIdle;
 }
 
+DrainStatus DrainMemoryMap(Drain* drain, const MemoryMapRecord& map) {
+  if (drain->failure != 0) return DrainStatus::kFailed;
+  drain->now_ns = MonotonicNs();
+  if (IsPaused(*drain)) return DrainStatus::kPaused;
+  const BusyTime busy(drain);
+  if (!drain->staging.HasRoom(kMemoryMapBytes)) return DrainStatus::kFull;
+  OpenBatch(drain);
+  drain->staging.MemoryMap(map);
+  CommitBatch(drain);
+  return DrainStatus::kIdle;
+}
+
 DrainStatus DrainFlush(Drain* drain) {
   if (drain->failure != 0) return DrainStatus::kFailed;
   drain->now_ns = MonotonicNs();

@@ -60,6 +60,9 @@ DrainStatus DrainBatch(Drain* drain, bool may_write);
 // the caller left them unknown. kPaused and kFull: nothing was staged.
 DrainStatus DrainSample(Drain* drain, const SampleRecord& sample);
 
+// Stages what memory_map_sampler.h has found. kPaused and kFull: nothing was staged.
+DrainStatus DrainMemoryMap(Drain* drain, const MemoryMapRecord& map);
+
 // Compresses and writes what is staged, so that a reader of the trace alone sees it. What is held
 // (blocks, counters) stays in the journal. kIdle: done.
 DrainStatus DrainFlush(Drain* drain);

@@ -11,7 +11,6 @@
 namespace ollamatrace {
 namespace {
 
-constexpr int kLowestDescriptor = 700;
 constexpr uint64_t kCostShare = 100;
 
 // As getdents64(2) lays entries out.
@@ -23,41 +22,6 @@ struct DirectoryEntry {
   char name[1];
 };
 constexpr size_t kNameOffset = 19;
-
-bool IsOpen(const ProcFile& file) {
-  struct stat info;
-  return file.fd >= 0 && !sys::Failed(sys::Fstat(file.fd, &info)) && info.st_dev == file.device &&
-         info.st_ino == file.inode;
-}
-
-// The descriptor of `name` in the process's folder, or -1. The target may have closed ours, and may
-// have its number for a file of its own.
-int Open(const SamplerContext& context, ProcFile* file, const char* name, int flags) {
-  if (IsOpen(*file)) return file->fd;
-  file->fd = -1;
-  char path[64];
-  TextWriter(path, sizeof path).Put(context.proc).Put('/').Put(name);
-  const long low = sys::Open(path, O_RDONLY | O_CLOEXEC | flags);
-  if (sys::Failed(low)) return -1;
-  long fd = sys::Fcntl(static_cast<int>(low), F_DUPFD_CLOEXEC, kLowestDescriptor);
-  if (sys::Failed(fd)) {
-    fd = low;  // the limit on descriptors is low
-  } else {
-    sys::Close(static_cast<int>(low));
-  }
-  struct stat info;
-  if (sys::Failed(sys::Fstat(static_cast<int>(fd), &info))) {
-    sys::Close(static_cast<int>(fd));
-    return -1;
-  }
-  *file = {static_cast<int>(fd), info.st_dev, info.st_ino};
-  return file->fd;
-}
-
-void Close(ProcFile* file) {
-  if (IsOpen(*file)) sys::Close(file->fd);
-  *file = ProcFile();
-}
 
 // The number behind the line's name, or kUnknownGauge.
 uint64_t StatusNumber(const char* text, const char* name) {
@@ -83,7 +47,7 @@ uint64_t StatusBytes(const char* text, const char* name) {
 }
 
 void ReadStatus(SamplerContext* context, SampleRecord* record) {
-  const int fd = Open(*context, &context->status, "status", 0);
+  const int fd = OpenProcFile(&context->status, context->proc, "status");
   if (fd < 0) return;
   const long size = sys::Pread(fd, context->buffer, sizeof context->buffer - 1, 0);
   if (sys::Failed(size)) return;
@@ -103,7 +67,7 @@ bool IsSocket(int folder, const char* name) {
 }
 
 void CountFiles(SamplerContext* context, SampleRecord* record) {
-  const int folder = Open(*context, &context->descriptors, "fd", O_DIRECTORY);
+  const int folder = OpenProcFile(&context->descriptors, context->proc, "fd", O_DIRECTORY);
   if (folder < 0) return;
   const uint64_t own = (context->status.fd >= 0 ? 1u : 0u) + 1;
   // Since Linux 6.2 the folder's size is the number of open descriptors.
@@ -165,8 +129,8 @@ void TakeSample(SamplerContext* context, SampleRecord* record) {
 }
 
 void CloseSampler(SamplerContext* context) {
-  Close(&context->status);
-  Close(&context->descriptors);
+  CloseProcFile(&context->status);
+  CloseProcFile(&context->descriptors);
 }
 
 }  // namespace ollamatrace

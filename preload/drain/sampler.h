@@ -16,15 +16,9 @@
 #include <cstdint>
 
 #include "formats/trace_format.h"
+#include "preload/drain/proc_file.h"
 
 namespace ollamatrace {
-
-// A file of /proc that is kept open.
-struct ProcFile {
-  int fd = -1;
-  uint64_t device = 0;
-  uint64_t inode = 0;
-};
 
 // Plain data, constant initialized. One thread at a time.
 struct SamplerContext {

@@ -114,6 +114,11 @@ class Staging {
     bytes_ += static_cast<uint32_t>(EncodeSample(record, end()));
     return true;
   }
+  bool MemoryMap(const MemoryMapRecord& record) {
+    if (!HasRoom(kMemoryMapBytes)) return false;
+    bytes_ += static_cast<uint32_t>(EncodeMemoryMap(record, end()));
+    return true;
+  }
   bool End(const EndRecord& record) {
     if (!HasRoom(kSmallRecordBytes)) return false;
     bytes_ += static_cast<uint32_t>(EncodeEnd(record, end()));

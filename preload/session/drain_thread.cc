@@ -12,6 +12,7 @@
 #include "preload/base/sys.h"
 #include "preload/capture/modules.h"
 #include "preload/drain/drain.h"
+#include "preload/drain/memory_map_sampler.h"
 #include "preload/drain/sampler.h"
 #include "preload/hooks/real.h"
 #include "preload/session/session.h"
@@ -24,6 +25,8 @@ constexpr size_t kStackBytes = 256u << 10;
 constexpr int kStartTries = 3;
 constexpr uint64_t kStartNs = 1'000'000'000;  // how long it may take to run
 constexpr uint64_t kFinishNs = 5'000'000'000;
+// The last look at the memory map is given up when it takes longer: the process wants to end.
+constexpr uint64_t kFinalMapNs = 200'000'000;
 // Nodes whose space is reserved ahead, so that the target's threads need no system call for it.
 constexpr uint64_t kNodesAhead = 16384;
 // While there is work the thread looks again after this long, then more and more seldom.
@@ -43,6 +46,9 @@ std::atomic<uint32_t> g_asleep{0};    // futex: 1 while the thread sleeps
 std::atomic<uint32_t> g_progress{0};  // futex: counts batches
 std::atomic<uint32_t> g_waiting{0};   // producers in WaitForDrain
 constinit SamplerContext g_sampler;
+constinit MemoryMapBuffers g_memory_map_buffers{};
+constinit MemoryMapContext g_memory_map{&g_memory_map_buffers};
+bool g_map_found = false;  // and not staged yet
 
 void WakeSome(int producers) {
   g_progress.fetch_add(1, std::memory_order_seq_cst);
@@ -68,9 +74,36 @@ DrainStatus Batch() {
   return DrainBatch(g_session.drain, true);
 }
 
+// RssAnon + VmSwap at the last sample.
+uint64_t g_held_bytes = kUnknownGauge;
+
+// Goes on with the look at the memory map, where one is being taken. True: there is more to do.
+bool StepMap() {
+  if (!g_map_found) {
+    const MapStep step = StepMemoryMap(&g_memory_map);
+    if (step != MapStep::kDone) return step == MapStep::kMore;
+    g_map_found = true;
+  }
+  MemoryMapRecord record;
+  record.time_ns = g_memory_map.begin_ns;
+  record.body = {reinterpret_cast<const char*>(g_memory_map.buffers->body), g_memory_map.body_size};
+  const FutexLockHolder hold(&g_session.drain_lock);
+  if (!GateIsOpen()) return false;
+  const DrainStatus status = DrainMemoryMap(g_session.drain, record);
+  // Otherwise later, when a chunk was written, or the reader is done.
+  g_map_found = status == DrainStatus::kFull || status == DrainStatus::kPaused;
+  return status == DrainStatus::kFull;
+}
+
 void Sample() {
   SampleRecord record;
   TakeSample(&g_sampler, &record);
+  if (record.rss_anon != kUnknownGauge && record.swap != kUnknownGauge) {
+    g_held_bytes = record.rss_anon + record.swap;
+  }
+  if (!g_map_found && MemoryMapIsDue(&g_memory_map, record.time_ns, g_held_bytes)) {
+    BeginMemoryMap(&g_memory_map, record.time_ns);
+  }
   ReclaimDeadThreads();
   DrainStatus status = DrainStatus::kIdle;
   {
@@ -114,7 +147,8 @@ void* Run(void*) {
       next_sample += interval;
       if (next_sample < now) next_sample = now + interval;
     }
-    if (status == DrainStatus::kProgress) {
+    const bool mapping = StepMap();
+    if (status == DrainStatus::kProgress || mapping) {
       nap = kShortNapNs;
       continue;
     }
@@ -214,6 +248,13 @@ void TakeFinalSample() {
   // exit() may have been called by a handler that interrupted malloc, which holds its lock.
   g_sampler.mallinfo2 = nullptr;
   Sample();
+  CloseMemoryMap(&g_memory_map);
+  g_map_found = false;
+  BeginMemoryMap(&g_memory_map, MonotonicNs());
+  while (g_memory_map.cost_ns < kFinalMapNs && StepMap()) {
+    if (g_map_found) Batch();
+  }
+  CloseMemoryMap(&g_memory_map);
 }
 
 void ForgetDrainThread() {
@@ -225,6 +266,10 @@ void ForgetDrainThread() {
   g_waiting.store(0, std::memory_order_relaxed);
   CloseSampler(&g_sampler);  // what was inherited tells the parent's figures
   g_sampler = SamplerContext{};
+  CloseMemoryMap(&g_memory_map);
+  g_memory_map.origin_ns = g_memory_map.not_before_ns = g_memory_map.due_ns = 0;
+  g_memory_map.has_held = false;
+  g_map_found = false;
 }
 
 }  // namespace ollamatrace

@@ -9,6 +9,7 @@
 #include "formats/encode.h"
 #include "preload/base/clock.h"
 #include "preload/base/exe_path.h"
+#include "preload/base/own_memory.h"
 #include "preload/base/signal_block.h"
 #include "preload/base/sys.h"
 #include "preload/base/text.h"
@@ -104,7 +105,7 @@ char* const* InitialEnvironment() {
   constexpr size_t kTextBytes = 256u << 10;
   constexpr size_t kEntries = 8192;
   auto* const memory =
-      static_cast<char*>(sys::MmapPrivate(kTextBytes + kEntries * sizeof(char*), MAP_NORESERVE));
+      static_cast<char*>(MapOwn(kTextBytes + kEntries * sizeof(char*), MAP_NORESERVE));
   if (memory == nullptr) return nullptr;
   auto* const entries = reinterpret_cast<char**>(memory + kTextBytes);
   const size_t size = ReadFile("/proc/self/environ", memory, kTextBytes - 1);
@@ -191,7 +192,7 @@ void PutInTrace(const char* lines) {
 // What a fork child gets instead of the parent's open gate.
 bool MakeGate() {
   if (g_gate != &g_closed_gate) return true;
-  void* const page = sys::MmapPrivate(kJournalPage);
+  void* const page = MapOwn(kJournalPage);
   if (page == nullptr) return false;
   sys::Madvise(page, kJournalPage, kWipeOnFork);
   g_gate = static_cast<std::atomic<uint32_t>*>(page);
@@ -242,8 +243,8 @@ bool Start(bool forked) {
   options.mode = settings->mode;
   options.sample_bytes = settings->sample_bytes;
   g_drain_bytes = DrainBytes(options);
-  g_drain_memory = sys::MmapPrivate(g_drain_bytes, MAP_NORESERVE);
-  g_table_memory = sys::MmapPrivate(StackTableBytes(), MAP_NORESERVE);
+  g_drain_memory = MapOwn(g_drain_bytes, MAP_NORESERVE);
+  g_table_memory = MapOwn(StackTableBytes(), MAP_NORESERVE);
   // Touched here and there: a huge page each time would cost more than all that is used.
   if (g_drain_memory != nullptr) sys::Madvise(g_drain_memory, g_drain_bytes, kNoHugePage);
   if (g_table_memory != nullptr) sys::Madvise(g_table_memory, StackTableBytes(), kNoHugePage);

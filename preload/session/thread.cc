@@ -6,6 +6,7 @@
 
 #include "formats/encode.h"
 #include "preload/base/clock.h"
+#include "preload/base/own_memory.h"
 #include "preload/base/sys.h"
 #include "preload/session/session.h"
 
@@ -73,7 +74,7 @@ uint32_t TakeRing(JournalHeader* header) {
 ThreadState* StateOf(uint32_t index) {
   ThreadState* state = g_states[index].load(std::memory_order_acquire);
   if (state == nullptr) {
-    state = static_cast<ThreadState*>(sys::MmapPrivate(sizeof(ThreadState), MAP_NORESERVE));
+    state = static_cast<ThreadState*>(MapOwn(sizeof(ThreadState), MAP_NORESERVE));
     if (state == nullptr) return nullptr;
     g_states[index].store(state, std::memory_order_release);
   }

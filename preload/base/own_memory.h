@@ -1,0 +1,45 @@
+#ifndef OLLAMATRACE_PRELOAD_BASE_OWN_MEMORY_H_
+#define OLLAMATRACE_PRELOAD_BASE_OWN_MEMORY_H_
+
+// Private memory of the library's own, of which a list is kept: what the process holds for us is
+// told apart from what it holds for itself. (Kernels that know names of anonymous mappings are too
+// few.) Nothing of it is ever unmapped.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+#include "preload/base/sys.h"
+
+namespace ollamatrace {
+
+// More is not listed: one for each of 4096 threads, and some.
+inline constexpr uint32_t kMaxOwnMappings = 4160;
+
+struct OwnMapping {
+  std::atomic<uint64_t> begin;
+  uint64_t length;
+};
+
+struct OwnMappings {
+  std::atomic<uint32_t> used;
+  OwnMapping list[kMaxOwnMappings];
+};
+inline constinit OwnMappings g_own_mappings{};
+
+// As sys::MmapPrivate. Any thread, any time.
+inline void* MapOwn(size_t length, int flags = 0) {
+  void* const memory = sys::MmapPrivate(length, flags);
+  if (memory == nullptr) return nullptr;
+  const uint32_t index = g_own_mappings.used.fetch_add(1, std::memory_order_relaxed);
+  if (index < kMaxOwnMappings) {
+    g_own_mappings.list[index].length = length;
+    g_own_mappings.list[index].begin.store(reinterpret_cast<uint64_t>(memory),
+                                           std::memory_order_release);
+  }
+  return memory;
+}
+
+}  // namespace ollamatrace
+
+#endif  // OLLAMATRACE_PRELOAD_BASE_OWN_MEMORY_H_
