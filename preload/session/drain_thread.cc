@@ -27,6 +27,8 @@ constexpr uint64_t kStartNs = 1'000'000'000;  // how long it may take to run
 constexpr uint64_t kFinishNs = 5'000'000'000;
 // The last look at the memory map is given up when it takes longer: the process wants to end.
 constexpr uint64_t kFinalMapNs = 200'000'000;
+// It is not taken at the end of a process this young: there are many of them.
+constexpr uint64_t kWorthALookNs = 50'000'000;
 // Nodes whose space is reserved ahead, so that the target's threads need no system call for it.
 constexpr uint64_t kNodesAhead = 16384;
 // While there is work the thread looks again after this long, then more and more seldom.
@@ -250,7 +252,9 @@ void TakeFinalSample() {
   Sample();
   CloseMemoryMap(&g_memory_map);
   g_map_found = false;
-  BeginMemoryMap(&g_memory_map, MonotonicNs());
+  const uint64_t now = MonotonicNs();
+  if (now < g_session.journal.header()->start_ns + kWorthALookNs) return;
+  BeginMemoryMap(&g_memory_map, now);
   while (g_memory_map.cost_ns < kFinalMapNs && StepMap()) {
     if (g_map_found) Batch();
   }
