@@ -147,6 +147,11 @@ bool WantsPages(const SmapsArea& area, uint64_t page_bytes) {
   return pages <= kDesertPages || held >= pages / kDesertShare;
 }
 
+bool IsArenaHeap(const uint64_t words[4], uint64_t page_bytes) {
+  return words[0] != 0 && words[0] % 16 == 0 && words[1] % kArenaHeapBytes == 0 &&
+         words[2] >= page_bytes && words[2] <= words[3] && words[3] <= kArenaHeapBytes;
+}
+
 void MemoryMapBuilder::Put(uint64_t value) {
   size_ = static_cast<size_t>(PutVarint(out_ + size_, value) - out_);
 }

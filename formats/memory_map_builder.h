@@ -58,6 +58,10 @@ class SmapsParser {
 // or in swap, and not a desert of a few pages in gigabytes.
 bool WantsPages(const SmapsArea& area, uint64_t page_bytes);
 
+// Whether these are the first four words of a heap of one of glibc's arenas (arena.c, heap_info):
+// the arena, the heap before, the size, the size that is opened.
+bool IsArenaHeap(const uint64_t words[4], uint64_t page_bytes);
+
 class MemoryMapBuilder {
  public:
   // Builds into `out`.

@@ -1,9 +1,12 @@
 #include "analyzer/cli/load_history.h"
 
+#include <time.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "analyzer/load/live_memory_map.h"
 #include "analyzer/load/session.h"
 #include "analyzer/load/time_reference.h"
 #include "analyzer/replay/replay.h"
@@ -46,6 +49,17 @@ absl::Status SetWindow(const Session& session, const LoadOptions& options, Repla
   return absl::OkStatus();
 }
 
+// As it is now is better than as it was at the library's last look; that one will do, too.
+void AddLiveMemoryMap(const TraceFile& trace, Replay& replay) {
+  const absl::StatusOr<std::string> body = ReadLiveMemoryMap(PeekTrace(trace.path).pid);
+  if (!body.ok()) return;
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  replay.OnMemoryMap(
+      {static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec),
+       {body->data(), body->size()}});
+}
+
 }  // namespace
 
 absl::StatusOr<LoadedSession> LoadHistory(const std::vector<std::string>& paths,
@@ -58,6 +72,7 @@ absl::StatusOr<LoadedSession> LoadHistory(const std::vector<std::string>& paths,
 
   ReplayOptions replay_options;
   replay_options.by_thread = options.by_thread;
+  replay_options.keep_layout = options.keep_layout;
   if (absl::Status status = SetWindow(session, options, replay_options); !status.ok())
     return status;
   history.since_ns = replay_options.since_ns;
@@ -81,6 +96,9 @@ absl::StatusOr<LoadedSession> LoadHistory(const std::vector<std::string>& paths,
     if (!summary.ok()) {
       (trace.named ? loaded.errors : unreadable).push_back(summary.status());
       continue;
+    }
+    if (options.keep_layout && summary->owner_alive && history.until_ns == kNever) {
+      AddLiveMemoryMap(trace, replay);
     }
     history.processes.push_back(replay.Finish(*summary));
     history.processes.back().path = trace.path;

@@ -17,6 +17,7 @@ struct LoadOptions {
   std::string since;  // as ResolveTime takes it; empty: from the beginning
   std::string until;  // empty: to the end
   bool by_thread = false;
+  bool keep_layout = false;  // as in ReplayOptions; of processes that run, as they are now
   // Called now and then with (what is read, done, in all).
   std::function<void(absl::string_view, uint64_t, uint64_t)> progress;
 };

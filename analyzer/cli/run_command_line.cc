@@ -9,6 +9,7 @@ constexpr char kHelp[] =
     "Usage: ollama-leakview PATH...                    the report of traces or session folders\n"
     "       ollama-leakview report [OPTION...] PATH... the same, with options\n"
     "       ollama-leakview leaks [OPTION...] PATH...  the stacks that look like leaks\n"
+    "       ollama-leakview frag [OPTION...] PATH...   what the heap keeps unused, and why\n"
     "       ollama-leakview record [OPTION...] -- CMD  runs a command under the library\n"
     "       ollama-leakview VERB --help | --version\n"
     "\n"
@@ -23,8 +24,10 @@ struct Verb {
   int (*run)(const std::vector<std::string>& words);
 };
 
-constexpr Verb kVerbs[] = {
-    {"report", ReportCommand}, {"leaks", LeaksCommand}, {"record", RecordCommand}};
+constexpr Verb kVerbs[] = {{"report", ReportCommand},
+                           {"leaks", LeaksCommand},
+                           {"frag", FragCommand},
+                           {"record", RecordCommand}};
 
 }  // namespace
 

@@ -23,6 +23,7 @@ absl::StatusOr<LoadedSession> Load(const ReportArguments& arguments, Progress& p
   options.since = arguments.since;
   options.until = arguments.until;
   options.by_thread = arguments.query.group_by == GroupBy::kThread;
+  options.keep_layout = arguments.query.order == GroupOrder::kLiveBytes;
   options.progress = [&](absl::string_view what, uint64_t done, uint64_t in_all) {
     progress.Show(what, done, in_all);
   };

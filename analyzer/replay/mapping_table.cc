@@ -76,4 +76,9 @@ void MappingTable::ForEach(
   }
 }
 
+void MappingTable::ForEachPiece(
+    const std::function<void(uint64_t begin, uint64_t end, const Mapping&)>& visit) const {
+  for (const auto& [begin, piece] : pieces_) visit(begin, piece.end, piece.mapping);
+}
+
 }  // namespace ollamatrace

@@ -32,6 +32,10 @@ class MappingTable {
   // Calls `visit(mapping, bytes, first)` for each piece; `first` for one piece of each mapping.
   void ForEach(const std::function<void(const Mapping&, uint64_t bytes, bool first)>& visit) const;
 
+  // Calls `visit(begin, end, mapping)` for each piece, by address.
+  void ForEachPiece(
+      const std::function<void(uint64_t begin, uint64_t end, const Mapping&)>& visit) const;
+
   size_t pieces() const { return pieces_.size(); }
 
  private:

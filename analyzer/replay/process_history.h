@@ -5,11 +5,13 @@
 #include <cstdint>
 #include <limits>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "analyzer/replay/memory_layout.h"
 #include "formats/read_summary.h"
 #include "formats/trace_format.h"
 
@@ -99,6 +101,8 @@ struct Module {
   std::string path;
   std::string build_id;  // raw bytes
   uint64_t bias = 0;
+  uint64_t begin = 0;
+  uint64_t end = 0;
 };
 
 struct TimelinePoint {
@@ -140,6 +144,10 @@ struct ProcessHistory {
 
   std::vector<TimelinePoint> timeline;  // decimated when long; the last sample is always there
   uint64_t samples = 0;
+
+  // When it was asked for, and the trace has a memory map.
+  std::optional<MemoryLayout> layout;
+  std::vector<StackKey> layout_keys;  // what LaidBlock::key and LaidMapping::key mean
 
   uint64_t unmatched_frees = 0;   // frees of blocks that the trace does not know
   uint64_t allocs_over_live = 0;  // allocations at an address that was live: its free was lost

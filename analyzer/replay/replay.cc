@@ -43,6 +43,7 @@ void Replay::OnHeader(const HeaderRecord& header) {
   history_.wall_ns = header.wall_ns;
   history_.process_start = header.process_start;
   history_.segment = header.segment;
+  page_bytes_ = header.page_bytes;
   history_.born_by_fork = header.born_by_fork != 0;
   history_.mode = header.mode;
   if (header.mode == Mode::kSample && header.sample_bytes != 0) {
@@ -69,8 +70,9 @@ void Replay::OnHeader(const HeaderRecord& header) {
 
 void Replay::OnModule(const ModuleRecord& module) {
   // Stays when it is unloaded: its stacks are still to be named, and ids are not reused.
-  history_.modules[static_cast<uint32_t>(module.id)] = {
-      std::string(View(module.path)), std::string(View(module.build_id)), module.bias};
+  history_.modules[static_cast<uint32_t>(module.id)] = {std::string(View(module.path)),
+                                                        std::string(View(module.build_id)),
+                                                        module.bias, module.begin, module.end};
 }
 
 void Replay::OnThread(const ThreadRecord& thread) {
@@ -181,6 +183,9 @@ void Replay::OnFree(const FreeRecord& free) {
     if (!history_.born_by_fork) ++history_.unmatched_frees;
     return;
   }
+  if (it->second.time_ns <= layout_.map_ns() && free.domain == Domain::kHeap) {
+    layout_.Freed(free.address, it->second.size, it->second.row, free.time_ns);
+  }
   Remove(free.domain, it->second, free.time_ns);
   blocks.erase(it);
 }
@@ -248,6 +253,7 @@ void Replay::OnSample(const SampleRecord& sample) {
   if (!InWindow(sample.time_ns)) return;
   Saw(sample.time_ns);
   const auto known = [](uint64_t gauge) { return gauge == kUnknownGauge ? 0 : gauge; };
+  if (sample.arena != kUnknownGauge) glibc_malloc_ = true;
   DomainTotals& heap = TotalOf(Domain::kHeap);
   TimelinePoint point;
   point.sample = sample;
@@ -274,6 +280,17 @@ void Replay::OnSample(const SampleRecord& sample) {
     history_.timeline.push_back(point);
   }
   last_sample_ = point;
+}
+
+LayoutRecorder::RowOf Replay::MappingRows() {
+  return [this](const Mapping& mapping) {
+    return mapping.time_ns >= options_.since_ns ? RowOf(mapping.key) : kNoRow;
+  };
+}
+
+void Replay::OnMemoryMap(const MemoryMapRecord& map) {
+  if (!options_.keep_layout || !InWindow(map.time_ns)) return;
+  layout_.OnMemoryMap(map, mappings_, MappingRows());
 }
 
 void Replay::OnLoss(const LossRecord& loss) { history_.losses[loss.kind] = loss.events; }
@@ -371,11 +388,35 @@ void Replay::SettleGrowth() {
                                             std::lower_bound(times.begin(), times.end(), from));
 }
 
+void Replay::SettleLayout() {
+  static_assert(kNoRow == kNoKey);
+  if (!options_.keep_layout || layout_.map_ns() == 0) return;
+  std::vector<LaidBlock> live;
+  live.reserve(heap_.size());
+  for (const auto& [address, block] : heap_) {
+    if (block.time_ns <= layout_.map_ns()) live.push_back({address, block.size, block.row});
+  }
+  BlockMap().swap(heap_);
+  history_.layout = layout_.Finish(page_bytes_, std::move(live), mappings_, MappingRows());
+  if (!history_.layout) return;
+  history_.layout->glibc_malloc = glibc_malloc_;
+  for (const auto& [id, module] : history_.modules) {
+    history_.layout->modules.push_back({module.begin, module.end, module.path});
+  }
+  std::sort(history_.layout->modules.begin(), history_.layout->modules.end(),
+            [](const LaidModule& a, const LaidModule& b) {
+              return std::tie(a.begin, a.end, a.path) < std::tie(b.begin, b.end, b.path);
+            });
+  history_.layout_keys.reserve(rows_.size());
+  for (const auto& [key, stats] : rows_) history_.layout_keys.push_back(key);
+}
+
 ProcessHistory Replay::Finish(const ReadSummary& summary) {
   SettleEnd(summary);
   SettleGrowth();
   FoldCounters();
   LookAtSurvivors();
+  SettleLayout();
   if (history_.samples > 0 &&
       history_.timeline.back().sample.time_ns != last_sample_.sample.time_ns) {
     history_.timeline.push_back(last_sample_);

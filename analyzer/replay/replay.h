@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "analyzer/replay/layout_recorder.h"
 #include "analyzer/replay/live_history.h"
 #include "analyzer/replay/mapping_table.h"
 #include "analyzer/replay/process_history.h"
@@ -28,6 +29,8 @@ struct ReplayOptions {
   // Tell the blocks of one stack apart by the thread that allocated them. Folded pairs belong to no
   // thread.
   bool by_thread = false;
+  // Keep ProcessHistory::layout: 24 bytes for each live block.
+  bool keep_layout = false;
   // When requests were answered, ascending.
   std::vector<uint64_t> request_times;
 };
@@ -51,6 +54,7 @@ class Replay : public TraceVisitor {
   void OnCounters(const CountersRecord& counters) override;
   void OnWeights(const WeightsRecord& weights) override;
   void OnSample(const SampleRecord& sample) override;
+  void OnMemoryMap(const MemoryMapRecord& map) override;
   void OnLoss(const LossRecord& loss) override;
   void OnMessage(const MessageRecord& message) override;
   void OnEnd(const EndRecord& end) override;
@@ -89,6 +93,8 @@ class Replay : public TraceVisitor {
   void LookAtSurvivors();
   void SettleEnd(const ReadSummary& summary);
   void SettleGrowth();
+  void SettleLayout();
+  LayoutRecorder::RowOf MappingRows();
 
   const ReplayOptions options_;
   std::optional<SampleEstimator> estimator_;  // mode sample
@@ -103,6 +109,9 @@ class Replay : public TraceVisitor {
   BlockMap heap_;
   std::map<Domain, BlockMap> others_;
   MappingTable mappings_;
+  LayoutRecorder layout_;
+  uint32_t page_bytes_ = 4096;
+  bool glibc_malloc_ = false;
   absl::flat_hash_map<std::pair<uint32_t, Domain>, FoldedPairs> folded_;
 
   uint64_t first_seen_ns_ = kNever;

@@ -10,8 +10,10 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "analyzer/report/build_memory.h"
 #include "analyzer/report/estimate_text.h"
 #include "analyzer/report/frame_table.h"
+#include "analyzer/text/function_name.h"
 #include "analyzer/text/units.h"
 
 namespace ollamatrace {
@@ -117,6 +119,7 @@ class Builder {
                        query_.min_bytes > 0 || report_.since || report_.until;
     AddProcesses();
     AddGroups();
+    for (size_t i = 0; i < order_.size(); ++i) AddMemory(i);
     AddCoverage();
     report_.frames = frames_.Take();
     return std::move(report_);
@@ -347,6 +350,39 @@ class Builder {
       }
     }
     report_.groups = std::move(groups);
+  }
+
+  // "function (file:line)", as short as can be.
+  std::string FrameText(const ReportFrame& frame) const {
+    const std::string name = frame.function.empty() ? absl::StrCat("0x", absl::Hex(frame.offset))
+                                                    : ShortFunction(frame.function, 60);
+    const std::string place = frame.file.empty()
+                                  ? std::string(BaseName(frame.module))
+                                  : absl::StrCat(BaseName(frame.file), ":", frame.line);
+    return place.empty() ? name : absl::StrCat(name, " (", place, ")");
+  }
+
+  void AddMemory(size_t index) {
+    const ProcessHistory& history = History(index);
+    if (!history.layout) return;
+    const StackNamer name = [&](uint32_t key) {
+      NamedStack stack;
+      stack.name = key == kNoKey ? "mapped before the window" : "unknown stack";
+      if (key >= history.layout_keys.size()) return stack;
+      stack.frames = frames_.Expand(index, history, history.layout_keys[key].stack);
+      stack.blamed_frame = BlamedFrame(stack.frames);
+      if (!stack.frames.empty()) {
+        stack.name = FrameText(frames_.At(stack.frames[stack.blamed_frame]));
+      }
+      return stack;
+    };
+    const double at = Seconds(history.layout->map.time_ns);
+    ReportMemory& memory = report_.processes[index].memory;
+    memory.accounting = MakeAccounting(AccountMemory(history), at, name);
+    memory.retained = memory.accounting->retained;
+    // Where blocks were drawn, what lies between them is not free.
+    if (history.mode == Mode::kSample) return;
+    report_.fragmentation.push_back(MakeFragmentation(FindFragmentation(history), index, at, name));
   }
 
   static void AddStats(const StackStats& from, StackStats& to) {

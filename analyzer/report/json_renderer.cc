@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "analyzer/report/memory_json.h"
 #include "analyzer/report/renderers.h"
 #include "nlohmann/json.hpp"
 
@@ -108,10 +109,12 @@ Json ProcessJson(const Report& report, size_t index) {
             {"swap", OrNull(memory.swap)},
             {"retained", OrNull(memory.retained)},
             {"mapped", memory.mapped},
-            {"unknown", nullptr},
+            {"unknown", memory.accounting ? Json(memory.accounting->unknown) : Json(nullptr)},
             {"open_files", OrNull(memory.open_files)},
             {"sockets", OrNull(memory.sockets)},
-            {"threads", OrNull(memory.threads)}}}};
+            {"threads", OrNull(memory.threads)},
+            {"accounting", AccountingJson(memory)},
+            {"files", MappedFilesJson(memory)}}}};
 }
 
 Json FrameJson(const ReportFrame& frame) {
@@ -224,7 +227,9 @@ void RenderJson(const Report& report, const OutputSink& sink) {
     sink(i == 0 ? "\n  " : ",\n  ");
     sink(text);
   }
-  sink("],\n \"fragmentation\": null,\n \"coverage\": ");
+  sink("],\n \"fragmentation\": ");
+  sink(Dump(FragmentationJson(report)));
+  sink(",\n \"coverage\": ");
   sink(Dump(CoverageJson(report)));
   sink("}\n");
 }

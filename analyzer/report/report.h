@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "analyzer/report/report_memory.h"
+
 namespace ollamatrace {
 
 struct ReportFrame {
@@ -57,6 +59,7 @@ struct ReportMemory {
   std::optional<uint64_t> threads;
   uint64_t mapped =
       0;  // live anonymous mappings and the break, as the program itself asked for them
+  std::optional<ReportAccounting> accounting;  // when the trace has a memory map
 };
 
 struct ReportProcess {
@@ -157,6 +160,7 @@ struct Report {
   uint64_t groups_in_all = 0;
   uint64_t live_bytes_in_all = 0;          // of those that count as memory
   std::optional<double> live_bytes_error;  // its standard error, where some of it is estimated
+  std::vector<ReportFragmentation> fragmentation;  // of the processes of which it is known
   std::vector<ReportFrame> frames;
   ReportCoverage coverage;
 };

@@ -10,6 +10,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "analyzer/report/estimate_text.h"
+#include "analyzer/report/memory_text.h"
 #include "analyzer/report/renderers.h"
 #include "analyzer/text/function_name.h"
 #include "analyzer/text/units.h"
@@ -404,12 +405,33 @@ void RenderRest(const Report& report, Lines& lines) {
       absl::StrCat(Plural(rest, "more group", "more groups"), " not shown; --top=0 shows all"));
 }
 
+// Of the processes that hold the most, and at least a twentieth of what all do.
+void RenderAccounting(const Report& report, Lines& lines) {
+  constexpr size_t kShown = 4;
+  std::vector<const ReportProcess*> order;
+  uint64_t total = 0;
+  for (const ReportProcess& process : report.processes) {
+    if (!process.memory.accounting) continue;
+    order.push_back(&process);
+    total += process.memory.accounting->total;
+  }
+  std::stable_sort(order.begin(), order.end(), [](const ReportProcess* a, const ReportProcess* b) {
+    return a->memory.accounting->total > b->memory.accounting->total;
+  });
+  for (size_t i = 0; i < order.size() && i < kShown; ++i) {
+    if (order[i]->memory.accounting->total < total / 20) break;
+    lines.Add("");
+    for (const std::string& line : AccountingText(*order[i])) lines.Add(line);
+  }
+}
+
 }  // namespace
 
 void RenderText(const Report& report, const TextOptions& options, const OutputSink& sink) {
   Lines lines(sink);
   RenderHead(report, lines);
   RenderProcesses(report, options, lines);
+  RenderAccounting(report, lines);
   lines.Add("");
   if (report.groups.empty()) {
     lines.Add(absl::StrCat(report.processes.empty() ? "No process" : "Nothing is live",
@@ -425,6 +447,36 @@ void RenderText(const Report& report, const TextOptions& options, const OutputSi
     for (const ReportGroup& group : report.groups) RenderGroup(report, group, options, lines);
   }
   RenderRest(report, lines);
+  RenderNotes(report, lines);
+}
+
+void RenderFragmentation(const Report& report, const TextOptions& options, const OutputSink& sink) {
+  Lines lines(sink);
+  RenderHead(report, lines);
+  for (const ReportFragmentation& one : report.fragmentation) {
+    lines.Add("");
+    for (const std::string& line : HeapsText(report.processes[one.process], one)) lines.Add(line);
+    size_t rank = 0;
+    for (const ReportPin& pin : one.pins) {
+      if (pin.pinned + pin.released == 0) continue;
+      lines.Add("");
+      lines.Add(absl::StrFormat("#%-4d %s", ++rank, PinText(pin)));
+      ReportGroup group;
+      group.frames = pin.frames;
+      group.blamed_frame = pin.blamed_frame;
+      RenderFrames(report, group, options, lines);
+    }
+    if (rank > 1) {
+      lines.Add("");
+      lines.Add(absl::StrCat("All of these freed, malloc_trim(0) returns ",
+                             Bytes(one.trimmable + one.released_by_all)));
+    }
+  }
+  if (report.fragmentation.empty()) {
+    lines.Add("");
+    lines.Add(
+        "No process whose pages the library has looked at: too short, or no access to /proc.");
+  }
   RenderNotes(report, lines);
 }
 

@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kCostShare = 100;
-constexpr uint64_t kFirstNs = 2 * kSecondNs;  // many processes end sooner
+constexpr uint64_t kFirstNs = kSecondNs / 20;  // many processes end sooner
 constexpr uint64_t kShortestNs = 10 * kSecondNs;
 constexpr uint64_t kLongestNs = 60 * kSecondNs;
 constexpr uint64_t kAgeShare = 16;  // every 60 s at an age of 16 min
@@ -21,14 +21,6 @@ constexpr uint64_t kAgeShare = 16;  // every 60 s at an age of 16 min
 constexpr uint64_t kLeastHeldBytes = 4u << 20;
 constexpr uint64_t kLeastPauseNs = kSecondNs;
 constexpr uint64_t kStepNs = 500'000;
-
-// As glibc's malloc/arena.c lays it out at the beginning of each heap.
-struct HeapInfo {
-  uint64_t arena;
-  uint64_t previous;
-  uint64_t size;
-  uint64_t protected_size;
-};
 
 bool MayBeArenaHeap(const SmapsArea& area) {
   return area.kind == AreaKind::kAnonymous && !area.shared && (area.protection & 3) == 3 &&
@@ -39,14 +31,11 @@ void LookAtHeaps(MemoryMapContext* context) {
   const int fd = OpenProcFile(&context->memory, context->proc, "mem");
   if (fd < 0) return;
   for (uint32_t i = 0; i < context->heap_count; ++i) {
-    HeapInfo info;
+    uint64_t words[4];
     // Not by a load: the heap may be gone by now.
-    const long size = sys::Pread(fd, &info, sizeof info, context->buffers->heaps[i]);
-    if (size != sizeof info) continue;
-    const bool plausible = info.size >= context->page_bytes && info.size <= info.protected_size &&
-                           info.protected_size <= kArenaHeapBytes && info.arena != 0 &&
-                           info.arena % 16 == 0 && info.previous % kArenaHeapBytes == 0;
-    if (plausible) context->builder.AddHeap(context->buffers->heaps[i], info.arena, info.previous);
+    const long size = sys::Pread(fd, words, sizeof words, context->buffers->heaps[i]);
+    if (size != sizeof words || !IsArenaHeap(words, context->page_bytes)) continue;
+    context->builder.AddHeap(context->buffers->heaps[i], words[0], words[1]);
   }
 }
 

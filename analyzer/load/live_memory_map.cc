@@ -1,0 +1,138 @@
+#include "analyzer/load/live_memory_map.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <fstream>
+#include <memory>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "formats/encode.h"
+#include "formats/memory_map_builder.h"
+
+namespace ollamatrace {
+namespace {
+
+class FileCloser {
+ public:
+  explicit FileCloser(int fd) : fd_(fd) {}
+  FileCloser(const FileCloser&) = delete;
+  FileCloser& operator=(const FileCloser&) = delete;
+  ~FileCloser() {
+    if (fd_ >= 0) close(fd_);
+  }
+  int fd() const { return fd_; }
+
+ private:
+  const int fd_;
+};
+
+class Look {
+ public:
+  explicit Look(uint32_t pid)
+      : pid_(static_cast<pid_t>(pid)),
+        folder_(absl::StrCat("/proc/", pid)),
+        page_bytes_(static_cast<uint64_t>(sysconf(_SC_PAGESIZE))),
+        pagemap_(open(absl::StrCat(folder_, "/pagemap").c_str(), O_RDONLY | O_CLOEXEC)),
+        body_(kMaxMemoryMapBytes) {
+    builder_.Begin(body_.data(), body_.size(), page_bytes_);
+  }
+
+  absl::StatusOr<std::string> Run() {
+    errno = 0;
+    std::ifstream smaps(folder_ + "/smaps");
+    SmapsParser parser;
+    SmapsArea area;
+    bool any = false;
+    for (std::string line; std::getline(smaps, line);) {
+      any = true;
+      if (parser.Line(line.data(), line.size(), &area)) Take(area);
+    }
+    if (!any) {
+      return errno == ENOENT || errno == ESRCH
+                 ? absl::NotFoundError(absl::StrCat("no process ", pid_))
+                 : absl::PermissionDeniedError(absl::StrCat(folder_, "/smaps cannot be read"));
+    }
+    if (parser.Last(&area)) Take(area);
+    LookAtHeaps();
+    LookAtThreads();
+    const size_t size = builder_.Finish();
+    return std::string(body_.begin(), body_.begin() + static_cast<std::ptrdiff_t>(size));
+  }
+
+ private:
+  void Take(const SmapsArea& area) {
+    builder_.AddArea(area);
+    if (!WantsPages(area, page_bytes_)) {
+      builder_.CloseArea();
+      return;
+    }
+    AddPages(area);
+    if (!builder_.CloseArea()) {
+      builder_.ReopenArea();
+      AddPages(area);
+      builder_.CloseArea();
+    }
+    if ((area.protection & 3) != 3 || area.kind != AreaKind::kAnonymous) return;
+    uint64_t heap = (area.begin + kArenaHeapBytes - 1) & ~(kArenaHeapBytes - 1);
+    for (; heap < area.end; heap += kArenaHeapBytes) heaps_.push_back(heap);
+  }
+
+  void AddPages(const SmapsArea& area) {
+    std::vector<uint64_t> words(1 << 16);
+    for (uint64_t page = area.begin / page_bytes_; page < area.end / page_bytes_;) {
+      const uint64_t count = std::min<uint64_t>(words.size(), area.end / page_bytes_ - page);
+      const ssize_t size =
+          pread(pagemap_.fd(), words.data(), count * 8, static_cast<off_t>(page * 8));
+      if (size < 8) return;
+      builder_.AddPages(words.data(), static_cast<size_t>(size) / 8);
+      page += static_cast<uint64_t>(size) / 8;
+    }
+  }
+
+  void LookAtHeaps() {
+    for (const uint64_t heap : heaps_) {
+      uint64_t words[4];
+      iovec local = {words, sizeof words};
+      iovec remote = {reinterpret_cast<void*>(heap), sizeof words};
+      if (process_vm_readv(pid_, &local, 1, &remote, 1, 0) != sizeof words) continue;
+      if (IsArenaHeap(words, page_bytes_)) builder_.AddHeap(heap, words[0], words[1]);
+    }
+  }
+
+  void LookAtThreads() {
+    const std::unique_ptr<DIR, int (*)(DIR*)> folder(opendir((folder_ + "/task").c_str()),
+                                                     closedir);
+    if (folder == nullptr) return;
+    while (const dirent* const entry = readdir(folder.get())) {
+      int tid;
+      if (!absl::SimpleAtoi(entry->d_name, &tid) || tid == pid_) continue;
+      void* list = nullptr;
+      size_t size = 0;
+      if (syscall(SYS_get_robust_list, tid, &list, &size) != 0) continue;
+      builder_.AddThread(reinterpret_cast<uint64_t>(list), false);
+    }
+  }
+
+  const pid_t pid_;
+  const std::string folder_;
+  const uint64_t page_bytes_;
+  const FileCloser pagemap_;
+  std::vector<uint8_t> body_;
+  std::vector<uint64_t> heaps_;
+  MemoryMapBuilder builder_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::string> ReadLiveMemoryMap(uint32_t pid) { return Look(pid).Run(); }
+
+}  // namespace ollamatrace

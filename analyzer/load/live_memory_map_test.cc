@@ -1,0 +1,49 @@
+#include "analyzer/load/live_memory_map.h"
+
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "formats/memory_map.h"
+
+namespace ollamatrace {
+namespace {
+
+TEST(LiveMemoryMapTest, TellsThePagesOfAnotherProcess) {
+  constexpr size_t kBytes = 1 << 20;
+  char* const memory = static_cast<char*>(
+      mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  madvise(memory, kBytes, MADV_NOHUGEPAGE);
+  int ready[2];
+  ASSERT_EQ(pipe(ready), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    memory[0] = memory[5 * 4096] = 1;
+    if (write(ready[1], "x", 1) != 1) _exit(1);
+    while (true) pause();
+  }
+  char x;
+  ASSERT_EQ(read(ready[0], &x, 1), 1);
+  const absl::StatusOr<std::string> body = ReadLiveMemoryMap(static_cast<uint32_t>(child));
+  ASSERT_TRUE(body.ok()) << body.status();
+  const absl::StatusOr<MemoryMap> map = DecodeMemoryMap(1, 4096, *body);
+  ASSERT_TRUE(map.ok()) << map.status();
+  const uint64_t begin = reinterpret_cast<uint64_t>(memory);
+  uint64_t held = 0;
+  for (const MemoryArea& area : map->areas) {
+    for (const PageRun& run : area.runs) {
+      for (uint64_t page = run.begin; page < run.end; page += 4096) {
+        if (page >= begin && page < begin + kBytes) held += 1;
+      }
+    }
+  }
+  EXPECT_EQ(held, 2u);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  EXPECT_EQ(ReadLiveMemoryMap(static_cast<uint32_t>(child)).status().code(),
+            absl::StatusCode::kNotFound);
+}
+
+}  // namespace
+}  // namespace ollamatrace
