@@ -127,6 +127,9 @@ absl::StatusOr<MemoryMap> DecodeMemoryMap(uint64_t time_ns, uint64_t page_bytes,
         if (begin < kTop && length < kTop) map.own.push_back({begin, begin + length});
         break;
       }
+      case 5:
+        map.first_thread = body.Number();
+        break;
       case 4: {
         const uint64_t address = body.Number();
         const uint64_t arena = body.Number();

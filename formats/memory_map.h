@@ -51,6 +51,7 @@ struct MemoryMap {
   uint64_t rest_anonymous = 0;
   uint64_t rest_swap = 0;
   std::vector<uint64_t> threads;      // an address within each thread's control block
+  uint64_t first_thread = 0;          // likewise; 0: not known
   std::vector<uint64_t> own_threads;  // the tracer's, likewise
   std::vector<PageRun> own;           // the tracer's anonymous mappings, ascending
   std::vector<ArenaHeap> heaps;

@@ -254,10 +254,10 @@ bool MemoryMapBuilder::CloseArea() {
 }
 
 // Behind the areas each entry begins with a byte that says what it is.
-void MemoryMapBuilder::AddThread(uint64_t address, bool own) {
+void MemoryMapBuilder::AddThread(ThreadKind kind, uint64_t address) {
   if (!HasRoom(kTailBytes) || address == 0) return;
   if (!areas_ended_) Finish();
-  out_[size_++] = own ? 2 : 1;
+  out_[size_++] = static_cast<uint8_t>(kind);
   Put(address);
 }
 

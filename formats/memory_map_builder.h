@@ -23,6 +23,13 @@ enum class AreaKind : uint8_t {
   kOther = 5,  // "[vdso]" and the like
 };
 
+// Values are part of the format.
+enum class ThreadKind : uint8_t {
+  kOther = 1,
+  kTracer = 2,  // the tracer's own
+  kFirst = 5,   // the process's first: its control block is the dynamic loader's
+};
+
 inline constexpr uint64_t kArenaHeapBytes = 64u << 20;  // glibc's HEAP_MAX_SIZE on 64 bits
 inline constexpr size_t kMaxAreaName = 200;             // a longer path keeps its end
 
@@ -77,7 +84,7 @@ class MemoryMapBuilder {
   void ReopenArea();
 
   // After the areas, in any order. What finds no room is left out.
-  void AddThread(uint64_t address, bool own);
+  void AddThread(ThreadKind kind, uint64_t address);
   void AddOwn(uint64_t begin, uint64_t length);
   void AddHeap(uint64_t address, uint64_t arena, uint64_t previous);
 

@@ -87,8 +87,9 @@ constexpr char kSmaps[] =
 
 TEST_F(MemoryMapTest, ComesBack) {
   Read(kSmaps, {{kPresent, kPresent | kExclusive, 0, kSwapped, 0, 0, 0, kPresent}});
-  builder_.AddThread(0x7f1234, false);
-  builder_.AddThread(0x7f5678, true);
+  builder_.AddThread(ThreadKind::kOther, 0x7f1234);
+  builder_.AddThread(ThreadKind::kTracer, 0x7f5678);
+  builder_.AddThread(ThreadKind::kFirst, 0x7f6000);
   builder_.AddOwn(0x7f9000, 0x2000);
   builder_.AddHeap(kArenaHeapBytes, kArenaHeapBytes + 32, 0);
   const MemoryMap map = Decode();
@@ -113,6 +114,7 @@ TEST_F(MemoryMapTest, ComesBack) {
   EXPECT_EQ(map.areas[3].begin, 0x7f0000000000u);
   EXPECT_EQ(map.areas[3].protection, 0);
   EXPECT_THAT(map.threads, testing::ElementsAre(0x7f1234));
+  EXPECT_EQ(map.first_thread, 0x7f6000u);
   EXPECT_THAT(map.own_threads, testing::ElementsAre(0x7f5678));
   ASSERT_EQ(map.own.size(), 1u);
   EXPECT_EQ(map.own[0].end, 0x7fb000u);

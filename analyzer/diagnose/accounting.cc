@@ -14,8 +14,6 @@
 namespace ollamatrace {
 namespace {
 
-constexpr size_t kMaxParts = 16;
-
 bool IsSharedMemory(const MemoryArea& area) {
   return area.shared &&
          (absl::StartsWith(area.name, "/dev/shm/") || absl::StartsWith(area.name, "/memfd:") ||
@@ -25,8 +23,8 @@ bool IsSharedMemory(const MemoryArea& area) {
 
 class Account {
  public:
-  explicit Account(const ProcessHistory& history)
-      : history_(history), layout_(*history.layout), pages_(layout_.map) {}
+  Account(const ProcessHistory& history, const IsGoHeap& is_go_heap)
+      : history_(history), is_go_heap_(is_go_heap), layout_(*history.layout), pages_(layout_.map) {}
 
   Accounting Make() {
     accounting_.time_ns = layout_.map.time_ns;
@@ -86,6 +84,9 @@ class Account {
       case Owner::kAllocator:
         return AddChunks(range, "allocator of unknown kind");
       case Owner::kMapping:
+        if (is_go_heap_ && range.index != kNoKey && is_go_heap_(range.index)) {
+          return AddTo(go_, range, held);
+        }
         AddTo(mappings_, range, held);
         mappings_.by_key[range.index] += held;
         return;
@@ -97,6 +98,8 @@ class Account {
         return AddTo(go_, range, held);
       case Owner::kModuleData:
         return AddTo(module_data_, range, held, ".bss");
+      case Owner::kLoader:
+        return AddTo(module_data_, range, held, "dynamic loader");
       case Owner::kNamed:
         return AddTo(named_, range, held, layout_.map.areas[range.index].name);
       case Owner::kTracer:
@@ -193,11 +196,11 @@ class Account {
     for (const auto& [key, bytes] : sum.by_key) parts.push_back({"", key, bytes});
     std::stable_sort(parts.begin(), parts.end(),
                      [](const AccountPart& a, const AccountPart& b) { return a.bytes > b.bytes; });
-    if (parts.size() > kMaxParts) parts.resize(kMaxParts);
     accounting_.rows.push_back(sum.row);
   }
 
   const ProcessHistory& history_;
+  const IsGoHeap& is_go_heap_;
   const MemoryLayout& layout_;
   const HeldPages pages_;
   Accounting accounting_;
@@ -218,6 +221,8 @@ class Account {
 
 }  // namespace
 
-Accounting AccountMemory(const ProcessHistory& history) { return Account(history).Make(); }
+Accounting AccountMemory(const ProcessHistory& history, const IsGoHeap& is_go_heap) {
+  return Account(history, is_go_heap).Make();
+}
 
 }  // namespace ollamatrace

@@ -3,6 +3,7 @@
 #define OLLAMATRACE_ANALYZER_DIAGNOSE_ACCOUNTING_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,7 +28,7 @@ struct AccountRow {
   std::string name;  // for people
   uint64_t bytes = 0;
   Evidence how = Evidence::kMeasured;
-  std::vector<AccountPart> parts;  // of `bytes`, greatest first; not necessarily all of them
+  std::vector<AccountPart> parts;  // of `bytes`, greatest first
 };
 
 struct AccountFile {
@@ -48,8 +49,12 @@ struct Accounting {
   std::vector<AccountFile> files;  // greatest first
 };
 
+// Of a key of ProcessHistory::layout_keys: whether Go's runtime mapped this memory for its heap,
+// which only the names of its stack tell.
+using IsGoHeap = std::function<bool(uint32_t key)>;
+
 // `history.layout` is there.
-Accounting AccountMemory(const ProcessHistory& history);
+Accounting AccountMemory(const ProcessHistory& history, const IsGoHeap& is_go_heap = nullptr);
 
 }  // namespace ollamatrace
 

@@ -79,6 +79,7 @@ class OwnerSearch {
       if (IsAnonymous(area)) painting_.Add(area.begin, area.end);
     }
     // From what is known least surely to what is known best.
+    PaintLoader();
     PaintModules();
     PaintStacks();
     PaintNames();
@@ -98,6 +99,13 @@ class OwnerSearch {
   }
 
  private:
+  void PaintLoader() {
+    const auto stroke = painting_.At(map_.first_thread);
+    if (map_.first_thread != 0 && stroke != painting_.strokes().end()) {
+      stroke->second.owner = Owner::kLoader;
+    }
+  }
+
   // .bss follows the last mapping of its file.
   void PaintModules() {
     for (size_t i = 1; i < map_.areas.size(); ++i) {

@@ -20,6 +20,8 @@ enum class Owner : uint8_t {
   kMainStack,
   kGoHeap,
   kModuleData,  // .bss of modules; their .data is a file's mapping
+  kLoader,      // the dynamic loader's: what it allocates before malloc is there, and the first
+                // thread's thread-local storage
   kNamed,       // the program gave it a name, and it was not seen when it was mapped
   kTracer,
 };

@@ -114,11 +114,12 @@ class Look {
     if (folder == nullptr) return;
     while (const dirent* const entry = readdir(folder.get())) {
       int tid;
-      if (!absl::SimpleAtoi(entry->d_name, &tid) || tid == pid_) continue;
+      if (!absl::SimpleAtoi(entry->d_name, &tid)) continue;
       void* list = nullptr;
       size_t size = 0;
       if (syscall(SYS_get_robust_list, tid, &list, &size) != 0) continue;
-      builder_.AddThread(reinterpret_cast<uint64_t>(list), false);
+      builder_.AddThread(tid == pid_ ? ThreadKind::kFirst : ThreadKind::kOther,
+                         reinterpret_cast<uint64_t>(list));
     }
   }
 

@@ -1,9 +1,14 @@
 #include "analyzer/report/build_memory.h"
 
+#include <algorithm>
+#include <map>
+#include <string>
 #include <utility>
 
 namespace ollamatrace {
 namespace {
+
+constexpr size_t kMaxParts = 32;
 
 const char* EvidenceName(Evidence how) {
   switch (how) {
@@ -32,9 +37,16 @@ ReportAccounting MakeAccounting(const Accounting& accounting, double at, const S
     to.name = row.name;
     to.bytes = row.bytes;
     to.how = EvidenceName(row.how);
+    // Several stacks may have one name.
+    std::map<std::string, uint64_t> by_name;
     for (const AccountPart& part : row.parts) {
-      to.parts.push_back({part.name.empty() ? name(part.key).name : part.name, part.bytes});
+      by_name[part.name.empty() ? name(part.key).name : part.name] += part.bytes;
     }
+    for (const auto& [part, bytes] : by_name) to.parts.push_back({part, bytes});
+    std::stable_sort(
+        to.parts.begin(), to.parts.end(),
+        [](const ReportAccountPart& a, const ReportAccountPart& b) { return a.bytes > b.bytes; });
+    if (to.parts.size() > kMaxParts) to.parts.resize(kMaxParts);
   }
   for (const AccountFile& file : accounting.files) {
     report.files.push_back({file.path, file.rss, file.shared, file.shmem});

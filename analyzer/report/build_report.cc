@@ -362,23 +362,53 @@ class Builder {
     return place.empty() ? name : absl::StrCat(name, " (", place, ")");
   }
 
+  // The stack of one of the process's layout_keys.
+  NamedStack NameStack(size_t index, uint32_t key) {
+    const ProcessHistory& history = History(index);
+    NamedStack stack;
+    stack.name = key == kNoKey ? "mapped before the window" : "unknown stack";
+    if (key >= history.layout_keys.size()) return stack;
+    stack.frames = frames_.Expand(index, history, history.layout_keys[key].stack);
+    stack.blamed_frame = BlamedFrame(stack.frames);
+    if (stack.frames.empty()) return stack;
+    // In a line of its own, a name further out says more than an address.
+    size_t told = stack.blamed_frame;
+    for (size_t i = told; i < stack.frames.size(); ++i) {
+      const ReportFrame& frame = frames_.At(stack.frames[i]);
+      if (frame.function.empty() || IsGoSystemLayer(frame.function)) continue;
+      told = i;
+      break;
+    }
+    stack.name = FrameText(frames_.At(stack.frames[told]));
+    return stack;
+  }
+
+  // What stands between Go's runtime and mmap (runtime/mem_linux.go, cgo_mmap.go).
+  static bool IsGoSystemLayer(absl::string_view function) {
+    for (const absl::string_view one : {"runtime.callCgoMmap", "runtime.mmap", "runtime.sys",
+                                        "runtime.asmcgocall", "runtime.cgocall"}) {
+      if (absl::StartsWith(function, one)) return true;
+    }
+    return false;
+  }
+
+  // Go's runtime maps memory for its heap, and for tables of its own.
+  bool IsGoHeapStack(size_t index, uint32_t key) {
+    const std::vector<uint32_t> frames = NameStack(index, key).frames;
+    return std::any_of(frames.begin(), frames.end(), [&](uint32_t frame) {
+      const std::string& function = frames_.At(frame).function;
+      return function == "runtime.(*mheap).sysAlloc" || function == "runtime.(*mheap).grow";
+    });
+  }
+
   void AddMemory(size_t index) {
     const ProcessHistory& history = History(index);
     if (!history.layout) return;
-    const StackNamer name = [&](uint32_t key) {
-      NamedStack stack;
-      stack.name = key == kNoKey ? "mapped before the window" : "unknown stack";
-      if (key >= history.layout_keys.size()) return stack;
-      stack.frames = frames_.Expand(index, history, history.layout_keys[key].stack);
-      stack.blamed_frame = BlamedFrame(stack.frames);
-      if (!stack.frames.empty()) {
-        stack.name = FrameText(frames_.At(stack.frames[stack.blamed_frame]));
-      }
-      return stack;
-    };
+    const StackNamer name = [&](uint32_t key) { return NameStack(index, key); };
     const double at = Seconds(history.layout->map.time_ns);
     ReportMemory& memory = report_.processes[index].memory;
-    memory.accounting = MakeAccounting(AccountMemory(history), at, name);
+    memory.accounting = MakeAccounting(
+        AccountMemory(history, [&](uint32_t key) { return IsGoHeapStack(index, key); }), at, name);
     memory.retained = memory.accounting->retained;
     // Where blocks were drawn, what lies between them is not free.
     if (history.mode == Mode::kSample) return;

@@ -13,7 +13,7 @@ namespace {
 
 constexpr uint64_t kSecondNs = 1'000'000'000;
 constexpr uint64_t kCostShare = 100;
-constexpr uint64_t kFirstNs = kSecondNs / 20;  // many processes end sooner
+constexpr uint64_t kStepShare = 1000;
 constexpr uint64_t kShortestNs = 10 * kSecondNs;
 constexpr uint64_t kLongestNs = 60 * kSecondNs;
 constexpr uint64_t kAgeShare = 16;  // every 60 s at an age of 16 min
@@ -55,17 +55,17 @@ void LookAtThreads(MemoryMapContext* context) {
       const char* const name = context->buffers->text + place + 19;
       place += length;
       uint64_t tid;
-      if (!ParseNumber(name, TextLength(name), &tid) || tid == static_cast<uint64_t>(process)) {
-        continue;
-      }
+      if (!ParseNumber(name, TextLength(name), &tid)) continue;
       void* list = nullptr;
       size_t list_size = 0;
       if (sys::Failed(sys::Call(__NR_get_robust_list, static_cast<long>(tid), sys::Arg(&list),
                                 sys::Arg(&list_size)))) {
         continue;
       }
-      context->builder.AddThread(reinterpret_cast<uint64_t>(list),
-                                 tid == static_cast<uint64_t>(self));
+      ThreadKind kind = ThreadKind::kOther;
+      if (tid == static_cast<uint64_t>(self)) kind = ThreadKind::kTracer;
+      if (tid == static_cast<uint64_t>(process)) kind = ThreadKind::kFirst;
+      context->builder.AddThread(kind, reinterpret_cast<uint64_t>(list));
     }
   }
   CloseProcFile(&folder);
@@ -73,6 +73,7 @@ void LookAtThreads(MemoryMapContext* context) {
 
 void LookAtOwn(MemoryMapContext* context) {
   const uint32_t used = g_own_mappings.used.load(std::memory_order_relaxed);
+  context->own_seen = used;
   for (uint32_t i = 0; i < used && i < kMaxOwnMappings; ++i) {
     const uint64_t begin = g_own_mappings.list[i].begin.load(std::memory_order_acquire);
     if (begin != 0) context->builder.AddOwn(begin, g_own_mappings.list[i].length);
@@ -155,7 +156,10 @@ bool ReadText(MemoryMapContext* context) {
 void End(MemoryMapContext* context) {
   const uint64_t now_ns = MonotonicNs();
   context->active = false;
-  context->not_before_ns = now_ns + context->cost_ns * kCostShare;
+  const uint64_t pause_for_steps = context->longest_ns * kStepShare;
+  const uint64_t pause_for_cost = context->cost_ns * kCostShare;
+  context->not_before_ns =
+      now_ns + (pause_for_steps > pause_for_cost ? pause_for_steps : pause_for_cost);
   if (context->not_before_ns < now_ns + kLeastPauseNs) {
     context->not_before_ns = now_ns + kLeastPauseNs;
   }
@@ -190,8 +194,7 @@ MapStep Step(MemoryMapContext* context, uint64_t until_cpu_ns) {
 bool MemoryMapIsDue(MemoryMapContext* context, uint64_t now_ns, uint64_t held_bytes) {
   if (context->active) return false;
   if (context->origin_ns == 0) {
-    context->origin_ns = now_ns;
-    context->due_ns = now_ns + kFirstNs;
+    context->origin_ns = context->due_ns = now_ns;
   }
   const bool known = held_bytes != kUnknownGauge;
   bool changed = false;
@@ -200,6 +203,8 @@ bool MemoryMapIsDue(MemoryMapContext* context, uint64_t now_ns, uint64_t held_by
     const uint64_t least = (before < kLeastHeldBytes ? kLeastHeldBytes : before) / 10;
     changed = held_bytes > before + least || held_bytes + least < before;
   }
+  // Memory of ours that no look has told yet.
+  changed = changed || g_own_mappings.used.load(std::memory_order_relaxed) != context->own_seen;
   if (now_ns < context->not_before_ns || (now_ns < context->due_ns && !changed)) return false;
   context->held_bytes = held_bytes;
   context->has_held = known;
@@ -210,7 +215,7 @@ void BeginMemoryMap(MemoryMapContext* context, uint64_t now_ns) {
   if (context->active) return;
   context->active = true;
   context->begin_ns = now_ns;
-  context->cost_ns = 0;
+  context->cost_ns = context->longest_ns = 0;
   context->parser = SmapsParser();
   context->builder.Begin(context->buffers->body, sizeof context->buffers->body,
                          context->page_bytes);
@@ -226,7 +231,9 @@ MapStep StepMemoryMap(MemoryMapContext* context) {
   if (!context->active) return MapStep::kIdle;
   const uint64_t before = ThreadCpuNs();
   const MapStep step = Step(context, before + kStepNs);
-  context->cost_ns += ThreadCpuNs() - before;
+  const uint64_t took = ThreadCpuNs() - before;
+  context->cost_ns += took;
+  if (took > context->longest_ns) context->longest_ns = took;
   if (step != MapStep::kMore) End(context);
   return step;
 }

@@ -128,13 +128,13 @@ TEST_F(MemoryMapSamplerTest, KnowsItsOwn) {
 TEST_F(MemoryMapSamplerTest, IsRareAndFollowsTheMemory) {
   constexpr uint64_t kSecond = 1'000'000'000;
   const uint64_t start = MonotonicNs();
-  EXPECT_FALSE(MemoryMapIsDue(&context_, start, 100 << 20));
-  EXPECT_TRUE(MemoryMapIsDue(&context_, start + 3 * kSecond, 100 << 20));
+  EXPECT_TRUE(MemoryMapIsDue(&context_, start, 100 << 20));
   Look();
-  context_.cost_ns = 0;
   EXPECT_FALSE(MemoryMapIsDue(&context_, start + 3 * kSecond, 100 << 20));
+  context_.not_before_ns = 0;
   EXPECT_TRUE(MemoryMapIsDue(&context_, start + 6 * kSecond, 120 << 20));
   Look();
+  context_.not_before_ns = 0;
   EXPECT_FALSE(MemoryMapIsDue(&context_, start + 9 * kSecond, 121 << 20));
   EXPECT_TRUE(MemoryMapIsDue(&context_, start + 100 * kSecond, 121 << 20));
 }
