@@ -15,8 +15,6 @@
 namespace ollamatrace {
 namespace {
 
-constexpr absl::string_view kRequestMark = "request";
-
 uint64_t FirstStart(const Session& session) {
   uint64_t start = kNever;
   for (const TraceFile& trace : session.traces) {
@@ -82,6 +80,8 @@ absl::StatusOr<LoadedSession> LoadHistory(const std::vector<std::string>& paths,
     replay_options.request_times.push_back(mark.time_ns);
     if (mark.time_ns >= history.since_ns && mark.time_ns <= history.until_ns) ++history.requests;
   }
+
+  history.marks = std::move(session.marks);
 
   std::vector<absl::Status> unreadable;
   for (const TraceFile& trace : session.traces) {

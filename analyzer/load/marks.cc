@@ -25,6 +25,8 @@ std::optional<Mark> ParseMark(absl::string_view line) {
   Mark mark{.time_ns = time->get<uint64_t>(), .name = name->get<std::string>()};
   const auto label = value.find("name");
   if (label != value.end() && label->is_string()) mark.label = label->get<std::string>();
+  const auto tokens = value.find("tokens");
+  if (tokens != value.end() && tokens->is_number_unsigned()) mark.tokens = tokens->get<uint64_t>();
   return mark;
 }
 

@@ -18,7 +18,12 @@ struct Mark {
   uint64_t time_ns = 0;  // CLOCK_MONOTONIC
   std::string name;      // of the kind: "request", "phase"
   std::string label;     // the field "name", where there is one: "load"
+  uint64_t tokens = 0;   // the field "tokens", of a request; 0: not known
 };
+
+// Names of marks that mean something here.
+inline constexpr absl::string_view kRequestMark = "request";
+inline constexpr absl::string_view kPhaseMark = "phase";
 
 struct Marks {
   std::vector<Mark> marks;  // by time

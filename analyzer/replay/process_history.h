@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "analyzer/replay/death_ages.h"
+#include "analyzer/replay/group_series.h"
 #include "analyzer/replay/memory_layout.h"
 #include "formats/read_summary.h"
 #include "formats/trace_format.h"
@@ -64,15 +66,15 @@ struct StackStats {
   uint64_t peak_bytes = 0;     // a lower bound in the default mode, as in DomainTotals
   uint64_t first_ns = kNever;  // of the first and the last allocation
   uint64_t last_ns = 0;
-  // By how much the live bytes grew after the warm-up (ProcessHistory::warm_ns), and between the
-  // first and the last request that was marked. Negative when they shrank.
-  int64_t growth_bytes = 0;
-  int64_t request_growth_bytes = 0;
+  // Of `allocations`: folded away by the library, which held them for as long as they lived.
+  uint64_t folded_pairs = 0;
+  uint64_t folded_lifetime_ns = 0;  // in all
   // Of the blocks that are live at the end.
   uint64_t smallest = kNever;
   uint64_t largest = 0;
   uint64_t oldest_ns = kNever;
   uint64_t newest_ns = 0;
+  size_t row = 0;  // in ProcessHistory::series and ::death_ages
   Variances variances;
   uint64_t live_drawn = 0;  // mode sample: so many blocks stand for live_blocks
 };
@@ -131,16 +133,17 @@ struct ProcessHistory {
   std::string architecture;
 
   ProcessEnd end = ProcessEnd::kKilled;
-  uint64_t end_ns = 0;    // the End record's time, else the last time in the trace
-  uint64_t warm_ns = 0;   // end of the warm-up: about a quarter of the time between start (or
-                          // `since`) and end (or `until`)
-  uint64_t requests = 0;  // marked while the process lived, within the window
+  uint64_t end_ns = 0;              // the End record's time, else the last time in the trace
+  uint64_t last_allocation_ns = 0;  // of any stack, in the window; 0: none
+  uint64_t requests = 0;            // marked while the process lived, within the window
 
   absl::flat_hash_map<uint32_t, Node> nodes;
   absl::flat_hash_map<uint32_t, Module> modules;
   absl::flat_hash_map<uint32_t, std::string> thread_names;
   absl::flat_hash_map<StackKey, StackStats> stacks;
   std::map<std::pair<Domain, MappingClass>, DomainTotals> totals;
+  GroupSeries series;    // of what was allocated within the window, by StackStats::row
+  DeathAges death_ages;  // the same
 
   std::vector<TimelinePoint> timeline;  // decimated when long; the last sample is always there
   uint64_t samples = 0;

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/span.h"
 
 namespace ollamatrace {
 namespace {
@@ -30,8 +31,17 @@ MappingClass ClassOf(const MapRecord& map) {
 
 }  // namespace
 
-Replay::Replay(ReplayOptions options) : options_(std::move(options)) {
-  growth_.SetOrigin(options_.since_ns);
+Replay::Replay(ReplayOptions options) : options_(std::move(options)) { SetAxes(); }
+
+// Both begin with the process, or with the window.
+void Replay::SetAxes() {
+  const uint64_t from = std::max(history_.start_ns, options_.since_ns);
+  history_.series.SetOrigin(from);
+  const auto& times = options_.request_times;
+  const auto first = std::lower_bound(times.begin(), times.end(), from);
+  const auto end = std::upper_bound(first, times.end(), options_.until_ns);
+  history_.series.SetRequests(absl::MakeConstSpan(times).subspan(
+      static_cast<size_t>(first - times.begin()), static_cast<size_t>(end - first)));
 }
 
 void Replay::OnHeader(const HeaderRecord& header) {
@@ -57,15 +67,7 @@ void Replay::OnHeader(const HeaderRecord& header) {
   history_.library = std::string(View(header.library));
   history_.architecture = std::string(View(header.architecture));
   Saw(header.start_ns);
-  if (rows_.empty()) growth_.SetOrigin(std::max(header.start_ns, options_.since_ns));
-  const uint64_t from = std::max(header.start_ns, options_.since_ns);
-  const auto first =
-      std::lower_bound(options_.request_times.begin(), options_.request_times.end(), from);
-  const auto end = std::upper_bound(first, options_.request_times.end(), options_.until_ns);
-  if (first != end) {
-    first_request_ns_ = *first;
-    last_request_ns_ = *(end - 1);
-  }
+  if (rows_.empty()) SetAxes();
 }
 
 void Replay::OnModule(const ModuleRecord& module) {
@@ -99,13 +101,6 @@ Replay::Row Replay::RowOf(const StackKey& key) {
   return last_row_;
 }
 
-void Replay::AddToRequests(Row row, uint64_t time_ns, uint64_t size, bool born) {
-  if (time_ns <= first_request_ns_ || time_ns > last_request_ns_) return;
-  uint64_t sum = static_cast<uint64_t>(rows_[row].second.request_growth_bytes);
-  sum = born ? sum + size : sum - size;
-  rows_[row].second.request_growth_bytes = static_cast<int64_t>(sum);
-}
-
 DomainTotals& Replay::TotalOf(Domain domain, MappingClass mapping) {
   return history_.totals[{domain, mapping}];
 }
@@ -120,20 +115,19 @@ void Replay::Born(Row row, uint64_t time_ns, uint64_t size) {
   stats.peak_bytes = std::max(stats.peak_bytes, stats.live_bytes);
   stats.first_ns = std::min(stats.first_ns, time_ns);
   stats.last_ns = std::max(stats.last_ns, time_ns);
-  growth_.Add(row, time_ns, static_cast<int64_t>(size));
-  AddToRequests(row, time_ns, size, /*born=*/true);
+  history_.series.Add(row, time_ns, static_cast<int64_t>(size));
 }
 
-void Replay::Died(Row row, uint64_t time_ns, uint64_t size, bool last) {
+void Replay::Died(Row row, uint64_t born_ns, uint64_t time_ns, uint64_t size, bool last) {
   if (row == kNoRow) return;
   StackStats& stats = rows_[row].second;
   TakeFrom(stats.live_bytes, size);
   if (last) {
     TakeFrom(stats.live_blocks, 1);
     ++stats.frees;
+    history_.death_ages.Add(row, time_ns > born_ns ? time_ns - born_ns : 0);
   }
-  growth_.Add(row, time_ns, static_cast<int64_t>(0 - size));
-  AddToRequests(row, time_ns, size, /*born=*/false);
+  history_.series.Add(row, time_ns, static_cast<int64_t>(0 - size));
 }
 
 void Replay::Remove(Domain domain, const Block& block, uint64_t time_ns) {
@@ -142,7 +136,7 @@ void Replay::Remove(Domain domain, const Block& block, uint64_t time_ns) {
   TakeFrom(total.live_blocks, 1);
   ++total.frees;
   if (domain == Domain::kHeap) heap_floor_ = std::min(heap_floor_, total.live_bytes);
-  Died(block.row, time_ns, block.size, /*last=*/true);
+  Died(block.row, block.time_ns, time_ns, block.size, /*last=*/true);
 }
 
 void Replay::OnAlloc(const AllocRecord& alloc) {
@@ -197,7 +191,9 @@ void Replay::Unmapped(const Mapping& mapping, uint64_t bytes, bool last, uint64_
     TakeFrom(total.live_blocks, 1);
     ++total.frees;
   }
-  if (mapping.time_ns >= options_.since_ns) Died(RowOf(mapping.key), time_ns, bytes, last);
+  if (mapping.time_ns >= options_.since_ns) {
+    Died(RowOf(mapping.key), mapping.time_ns, time_ns, bytes, last);
+  }
 }
 
 void Replay::OnMap(const MapRecord& map) {
@@ -323,6 +319,9 @@ void Replay::FoldCounters() {
     AddTo(stats.allocations, pairs);
     AddTo(stats.frees, pairs);
     AddTo(stats.bytes, now.bytes - std::min(now.bytes, before.bytes));
+    AddTo(stats.folded_pairs, pairs);
+    AddTo(stats.folded_lifetime_ns,
+          now.lifetime_ns - std::min(now.lifetime_ns, before.lifetime_ns));
     // The greatest sum may have been reached before the window.
     if (before.pairs == 0) stats.peak_bytes = std::max(stats.peak_bytes, now.peak_bytes);
     stats.first_ns = std::min(stats.first_ns, std::max(now.first_ns, options_.since_ns));
@@ -337,6 +336,8 @@ void Replay::LookAtSurvivors() {
     stats.largest = std::max(stats.largest, size);
     stats.oldest_ns = std::min(stats.oldest_ns, time_ns);
     stats.newest_ns = std::max(stats.newest_ns, time_ns);
+    // One block's generation is its age.
+    if (stats.live_blocks > 1) history_.series.AddSurvivor(row, time_ns, size);
   };
   const auto look_at_blocks = [&](const BlockMap& blocks) {
     for (const auto& [address, block] : blocks) {
@@ -375,14 +376,10 @@ void Replay::SettleEnd(const ReadSummary& summary) {
   }
 }
 
-void Replay::SettleGrowth() {
+void Replay::SettleAxes() {
   const uint64_t from = std::max(history_.start_ns, options_.since_ns);
   const uint64_t to = std::max(from, std::min(history_.end_ns, options_.until_ns));
-  const uint64_t quarter = from + (to - from) / 4;
-  history_.warm_ns = growth_.SlotEnd(quarter);
-  for (Row row = 0; row < rows_.size(); ++row) {
-    rows_[row].second.growth_bytes = growth_.After(row, quarter);
-  }
+  history_.series.ReachTo(to);
   const auto& times = options_.request_times;
   history_.requests = static_cast<uint64_t>(std::upper_bound(times.begin(), times.end(), to) -
                                             std::lower_bound(times.begin(), times.end(), from));
@@ -413,7 +410,7 @@ void Replay::SettleLayout() {
 
 ProcessHistory Replay::Finish(const ReadSummary& summary) {
   SettleEnd(summary);
-  SettleGrowth();
+  SettleAxes();
   FoldCounters();
   LookAtSurvivors();
   SettleLayout();
@@ -422,7 +419,11 @@ ProcessHistory Replay::Finish(const ReadSummary& summary) {
     history_.timeline.push_back(last_sample_);
   }
   history_.stacks.reserve(rows_.size());
-  for (const auto& [key, stats] : rows_) history_.stacks.emplace(key, stats);
+  for (Row row = 0; row < rows_.size(); ++row) {
+    rows_[row].second.row = row;
+    history_.last_allocation_ns = std::max(history_.last_allocation_ns, rows_[row].second.last_ns);
+    history_.stacks.emplace(rows_[row].first, rows_[row].second);
+  }
   if (estimator_) estimator_->Apply(history_);
   history_.summary = summary;
   return std::move(history_);

@@ -11,7 +11,6 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "analyzer/replay/layout_recorder.h"
-#include "analyzer/replay/live_history.h"
 #include "analyzer/replay/mapping_table.h"
 #include "analyzer/replay/process_history.h"
 #include "analyzer/replay/sample_estimator.h"
@@ -84,28 +83,25 @@ class Replay : public TraceVisitor {
 
   DomainTotals& TotalOf(Domain domain, MappingClass mapping = MappingClass::kAnonymous);
   void Born(Row row, uint64_t time_ns, uint64_t size);
-  void Died(Row row, uint64_t time_ns, uint64_t size, bool last);
-  void AddToRequests(Row row, uint64_t time_ns, uint64_t size, bool born);
+  void Died(Row row, uint64_t born_ns, uint64_t time_ns, uint64_t size, bool last);
   void Remove(Domain domain, const Block& block, uint64_t time_ns);
   void Unmapped(const Mapping& mapping, uint64_t bytes, bool last, uint64_t time_ns);
 
   void FoldCounters();
   void LookAtSurvivors();
   void SettleEnd(const ReadSummary& summary);
-  void SettleGrowth();
   void SettleLayout();
   LayoutRecorder::RowOf MappingRows();
+  void SetAxes();
+  void SettleAxes();
 
   const ReplayOptions options_;
   std::optional<SampleEstimator> estimator_;  // mode sample
-  uint64_t first_request_ns_ = kNever;
-  uint64_t last_request_ns_ = 0;
 
   ProcessHistory history_;
   absl::flat_hash_map<StackKey, Row> row_of_;
   std::vector<std::pair<StackKey, StackStats>> rows_;
   Row last_row_ = kNoRow;
-  LiveHistory growth_;
   BlockMap heap_;
   std::map<Domain, BlockMap> others_;
   MappingTable mappings_;

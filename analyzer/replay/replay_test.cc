@@ -356,7 +356,18 @@ TEST(Replay, TheWindowOfFoldedPairs) {
   EXPECT_EQ(history.Total(Domain::kHeap).allocations, 75u);
 }
 
-TEST(Replay, GrowthAfterTheWarmUp) {
+// What a stack held at the end of each slot.
+std::vector<int64_t> Levels(const ProcessHistory& history, uint32_t stack, bool requests) {
+  GroupSeries::Sums sums;
+  history.series.AddTo(StatsOf(history, stack).row, sums);
+  std::vector<int64_t> levels;
+  for (const int64_t delta : requests ? sums.requests : sums.time) {
+    levels.push_back(delta + (levels.empty() ? 0 : levels.back()));
+  }
+  return levels;
+}
+
+TEST(Replay, LiveBytesOverTime) {
   Trace trace;
   trace.Header();
   trace.Alloc(1, 0x1, 1000, 1);                                          // once, at the start
@@ -366,30 +377,48 @@ TEST(Replay, GrowthAfterTheWarmUp) {
     if (i >= 5) trace.Free(i, 0x2000 + i - 5);
   }
   const ProcessHistory history = trace.End(100).Finish();
-  EXPECT_GE(history.warm_ns, 25 * kSecond);
-  EXPECT_LE(history.warm_ns, 40 * kSecond);
-  EXPECT_EQ(StatsOf(history, 1).growth_bytes, 0);
-  const int64_t expected = 10 * (99 - static_cast<int64_t>(history.warm_ns / kSecond));
-  EXPECT_EQ(StatsOf(history, 2).growth_bytes, expected);
-  EXPECT_EQ(StatsOf(history, 3).growth_bytes, 0);
+  const size_t slots = history.series.time_slots();
+  EXPECT_GT(slots, 100u);
+  const auto at = [&](uint64_t seconds) { return history.series.SlotOfTime(seconds * kSecond); };
+  const auto once = Levels(history, 1, false), all = Levels(history, 2, false),
+             cache = Levels(history, 3, false);
+  ASSERT_EQ(once.size(), slots);
+  EXPECT_EQ(once[at(5)], 1000);
+  EXPECT_EQ(once.back(), 1000);
+  EXPECT_NEAR(static_cast<double>(all[at(50)]), 510, 10);
+  EXPECT_EQ(all.back(), 1000);
+  EXPECT_EQ(cache[at(50)], 50);
+  EXPECT_EQ(cache.back(), 50);
+  // The cache's old entries are gone, and were five seconds old when they went.
+  GroupSeries::Sums sums;
+  history.series.AddTo(StatsOf(history, 3).row, sums);
+  EXPECT_EQ(sums.live.front(), 0u);
+  EXPECT_EQ(sums.born.front(), sums.born[10]);
+  const DeathAges::Counts& ages = history.death_ages.Of(StatsOf(history, 3).row);
+  size_t bucket = 0;
+  while (DeathAges::LimitNs(bucket) <= 5 * kSecond) ++bucket;
+  EXPECT_EQ(ages[bucket], 95u);
 }
 
-TEST(Replay, GrowthByRequest) {
+TEST(Replay, LiveBytesOverRequests) {
   ReplayOptions options;
   options.request_times = {2 * kSecond, 10 * kSecond, 20 * kSecond, 30 * kSecond, 90 * kSecond};
   Trace trace(options);
   trace.Header(5);  // the first request was another process's
   trace.Alloc(6, 0x1, 100, 1);
   trace.Alloc(10, 0x2, 1, 2).Alloc(15, 0x3, 1, 2).Alloc(25, 0x4, 1, 2).Free(26, 0x2);
-  trace.Alloc(20, 0x5, 5, 1).Alloc(40, 0x6, 7, 1);
+  trace.Alloc(20, 0x5, 5, 1).Alloc(30, 0x6, 7, 1);
   const ProcessHistory history = trace.End(50).Finish();
   EXPECT_EQ(history.requests, 3u);
-  EXPECT_EQ(StatsOf(history, 1).request_growth_bytes, 12);
-  EXPECT_EQ(StatsOf(history, 2).request_growth_bytes, 1);
+  EXPECT_THAT(Levels(history, 1, true), testing::ElementsAre(100, 105, 112, 112));
+  EXPECT_THAT(Levels(history, 2, true), testing::ElementsAre(1, 2, 2, 2));
+  EXPECT_EQ(history.series.RequestsAt(1), 2u);
 }
 
-TEST(Replay, NoRequestsNoGrowth) {
-  EXPECT_EQ(StatsOf(Trace().Header().Alloc(1, 1, 9).Finish(), 1).request_growth_bytes, 0);
+TEST(Replay, NoRequestsNoAxisOfRequests) {
+  const ProcessHistory history = Trace().Header().Alloc(1, 1, 9).Finish();
+  EXPECT_EQ(history.series.request_slots(), 0u);
+  EXPECT_TRUE(Levels(history, 1, true).empty());
 }
 
 TEST(Replay, HowItEnded) {

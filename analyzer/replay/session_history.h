@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "analyzer/load/marks.h"
 #include "analyzer/replay/process_history.h"
 
 namespace ollamatrace {
@@ -19,7 +20,8 @@ struct SessionHistory {
   // The window that replay was asked for.
   uint64_t since_ns = 0;
   uint64_t until_ns = kNever;
-  uint64_t requests = 0;  // marked, within the window
+  std::vector<Mark> marks;  // by time
+  uint64_t requests = 0;    // marked, within the window
   uint64_t unreadable_traces = 0;
   std::vector<std::string>
       notes;  // one line each: logs of the library, bad marks, unreadable traces
