@@ -12,7 +12,7 @@ namespace ollamatrace {
 
 // Who allocated, innermost first.
 struct StackNames {
-  std::vector<std::string> functions;  // demangled, with parameters or without; "" unknown
+  std::vector<std::string> functions;  // demangled, with parameters or without; "": unknown
   std::vector<std::string> modules;    // paths, of the same frames
 };
 

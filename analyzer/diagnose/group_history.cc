@@ -26,6 +26,8 @@ void AddStats(const StackStats& from, StackStats& to) {
   to.largest = std::max(to.largest, from.largest);
   to.oldest_ns = std::min(to.oldest_ns, from.oldest_ns);
   to.newest_ns = std::max(to.newest_ns, from.newest_ns);
+  to.variances.Add(from.variances);
+  to.live_drawn += from.live_drawn;
 }
 
 LiveCurve OverRequests(const SessionHistory& session, const ProcessHistory& process,

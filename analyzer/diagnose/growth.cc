@@ -107,6 +107,9 @@ Growth AnalyzeGrowth(const LiveCurve& curve) {
   growth.to_bytes = rest.back();
   growth.grown = growth.to_bytes - growth.from_bytes;
 
+  Shape(rest_x, rest, growth);
+  // Most stacks do nothing after they began: spare them the costly part.
+  if (growth.rises < 2) return growth;
   std::vector<double> few_x, few;
   const size_t step = (rest.size() + kMostForSlope - 1) / kMostForSlope;
   for (size_t i = (rest.size() - 1) % step; i < rest.size(); i += step) {
@@ -115,7 +118,6 @@ Growth AnalyzeGrowth(const LiveCurve& curve) {
   }
   growth.slope = TheilSen(few_x, few);
   growth.trend = MannKendallAutocorrelated(Floors(rest));
-  Shape(rest_x, rest, growth);
   return growth;
 }
 

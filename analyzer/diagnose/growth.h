@@ -38,7 +38,7 @@ struct Growth {
 
   // All that follows is of the points after the warm-up.
   double grown = 0;  // to_bytes - from_bytes
-  Slope slope;       // bytes by x
+  Slope slope;       // bytes by x; 0 with less than two rises, as is the trend
   Trend trend;       // of the floors of sixteen parts
   // Of the retained curve: how often it rose, the greatest rise's share of all, and where the last
   // one was, 0 to 1.

@@ -9,7 +9,11 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
+#include "analyzer/diagnose/group_history.h"
+#include "analyzer/diagnose/phases.h"
+#include "analyzer/diagnose/verdict.h"
 #include "analyzer/report/build_memory.h"
 #include "analyzer/report/estimate_text.h"
 #include "analyzer/report/frame_table.h"
@@ -18,8 +22,6 @@
 
 namespace ollamatrace {
 namespace {
-
-constexpr uint64_t kMinRateNs = 60'000'000'000;  // no rate by the hour from less than a minute
 
 absl::string_view BaseName(absl::string_view path) {
   const size_t slash = path.rfind('/');
@@ -98,6 +100,8 @@ struct Sum {
   std::string thread;
   std::vector<uint32_t> frames;
   StackStats stats;
+  // The stacks of each of `processes`.
+  std::vector<std::vector<const StackStats*>> parts;
 };
 
 class Builder {
@@ -117,6 +121,7 @@ class Builder {
     report_.filtered = !query_.processes.empty() || !query_.modules.empty() ||
                        !query_.functions.empty() || !query_.domains.empty() ||
                        query_.min_bytes > 0 || report_.since || report_.until;
+    unloads_ = UnloadsOf(PhasesOf(session_));
     AddProcesses();
     AddGroups();
     for (size_t i = 0; i < order_.size(); ++i) AddMemory(i);
@@ -312,7 +317,11 @@ class Builder {
           sum.thread = thread;
           sum.frames = std::move(stack);
         }
-        if (sum.processes.empty() || sum.processes.back() != i) sum.processes.push_back(i);
+        if (sum.processes.empty() || sum.processes.back() != i) {
+          sum.processes.push_back(i);
+          sum.parts.emplace_back();
+        }
+        sum.parts.back().push_back(stats);
         AddStats(*stats, sum.stats);
       }
     }
@@ -350,6 +359,52 @@ class Builder {
       }
     }
     report_.groups = std::move(groups);
+    report_.headline = Headline(live_bytes);
+  }
+
+  // "server [100]: app::Copy (leak.cc:7)".
+  std::string WhoHolds(const ReportGroup& group) const {
+    const ReportProcess& process = report_.processes[group.processes.front()];
+    std::string who =
+        group.processes.size() == 1
+            ? absl::StrCat(process.name, " [", process.pid, "]")
+            : absl::StrCat(process.name, " in ", group.processes.size(), " processes");
+    if (!group.frames.empty()) {
+      absl::StrAppend(&who, ": ", FrameText(frames_.At(group.frames[group.blamed_frame])));
+    }
+    return who;
+  }
+
+  static std::string RateText(const ReportGroup& group) {
+    std::vector<std::string> rates;
+    if (group.bytes_per_request) {
+      rates.push_back(FormatBytes(group.bytes_per_request->value) + " per request");
+    }
+    if (group.bytes_per_hour) {
+      rates.push_back(FormatBytes(group.bytes_per_hour->value) + " per hour");
+    }
+    return absl::StrJoin(rates, ", ");
+  }
+
+  std::string Headline(uint64_t live_bytes) const {
+    const auto bytes = [](uint64_t count) { return FormatBytes(static_cast<double>(count)); };
+    const auto counts = [](const ReportGroup& group) { return CountsAsMemory(group.mapping); };
+    const auto first = std::find_if(report_.groups.begin(), report_.groups.end(), counts);
+    if (first == report_.groups.end()) return "";
+    if (Leaked(*first) > 0) {
+      const size_t more = static_cast<size_t>(std::count_if(
+                              report_.groups.begin(), report_.groups.end(),
+                              [](const ReportGroup& group) { return Leaked(group) > 0; })) -
+                          1;
+      const std::string rate = RateText(*first);
+      return absl::StrCat(first->verdict, ": ", WhoHolds(*first), " keeps ",
+                          bytes(first->live_bytes), " of ", bytes(live_bytes),
+                          rate.empty() ? "" : absl::StrCat(" and grows by ", rate),
+                          more == 0 ? "" : absl::StrCat("; ", more, " more like it"));
+    }
+    return absl::StrCat("no leak found; the most, ", bytes(first->live_bytes), " of ",
+                        bytes(live_bytes), ", is kept by ", WhoHolds(*first), " (", first->verdict,
+                        first->site.empty() ? "" : ": " + first->site, ")");
   }
 
   // "function (file:line)", as short as can be.
@@ -424,8 +479,6 @@ class Builder {
     to.peak_bytes += from.peak_bytes;
     to.first_ns = std::min(to.first_ns, from.first_ns);
     to.last_ns = std::max(to.last_ns, from.last_ns);
-    to.growth_bytes += from.growth_bytes;
-    to.request_growth_bytes += from.request_growth_bytes;
     to.smallest = std::min(to.smallest, from.smallest);
     to.largest = std::max(to.largest, from.largest);
     to.oldest_ns = std::min(to.oldest_ns, from.oldest_ns);
@@ -451,71 +504,75 @@ class Builder {
     for (const size_t i : group.processes) {
       if (!group.errors) group.errors = Errors(i, sum.domain, stats);
     }
-    group.growth_bytes = stats.growth_bytes;
-    // What is within the chance of the draw is no growth.
-    const double doubt = group.errors ? 2 * group.errors->live_bytes : 0;
-    group.growing = static_cast<double>(stats.growth_bytes) > doubt && stats.allocations > 1;
     group.first_seen = Seconds(stats.first_ns);
     group.last_seen = Seconds(stats.last_ns);
     group.frames = std::move(sum.frames);
     group.blamed_frame = BlamedFrame(group.frames);
-    AddRates(stats, group);
-    const bool killed = std::all_of(group.processes.begin(), group.processes.end(), [&](size_t i) {
-      return History(i).end == ProcessEnd::kKilled;
-    });
-    group.verdict = killed ? "live-at-kill" : "live";
-    AddEvidence(stats, group);
+    AddDiagnosis(sum, group);
     return group;
   }
 
-  void AddRates(const StackStats& stats, ReportGroup& group) const {
-    uint64_t requests = 0, between = 0, life_ns = 0, grown_ns = 0;
-    for (const size_t i : group.processes) {
-      const ProcessHistory& history = History(i);
-      requests += history.requests;
-      if (history.requests > 1) between += history.requests - 1;
-      const uint64_t from = std::max(history.start_ns, session_.since_ns);
-      const uint64_t to = std::min(history.end_ns, session_.until_ns);
-      if (to > from) life_ns += to - from;
-      if (to > history.warm_ns) grown_ns += to - history.warm_ns;
+  StackNames NamesOf(const std::vector<uint32_t>& frames) const {
+    StackNames names;
+    for (const uint32_t index : frames) {
+      const ReportFrame& frame = frames_.At(index);
+      names.functions.push_back(frame.function);
+      names.modules.push_back(frame.module);
     }
-    // What grew between the first and the last mark, by the requests in between.
-    if (between > 0) {
-      group.bytes_per_request =
-          static_cast<double>(stats.request_growth_bytes) / static_cast<double>(between);
-    }
-    if (life_ns >= kMinRateNs && grown_ns > 0) {
-      group.bytes_per_hour =
-          static_cast<double>(stats.growth_bytes) * 3600e9 / static_cast<double>(grown_ns);
-    }
+    return names;
   }
 
-  void AddEvidence(const StackStats& stats, ReportGroup& group) const {
-    std::string sizes = FormatBytes(static_cast<double>(group.smallest_block));
-    if (group.smallest_block != group.largest_block) {
-      sizes =
-          absl::StrCat("of ", sizes, " to ", FormatBytes(static_cast<double>(group.largest_block)));
-    } else if (group.live_blocks > 1) {
-      sizes += " each";
+  static std::optional<ReportRate> RateOf(const std::optional<GrowthRate>& rate) {
+    if (!rate) return std::nullopt;
+    return ReportRate{rate->value, rate->low, rate->high};
+  }
+
+  // Of a group in several processes: the diagnosis of the one that leaks or, where none does or
+  // several do, that holds the most.
+  void AddDiagnosis(const Sum& sum, ReportGroup& group) const {
+    const StackNames names = NamesOf(group.frames);
+    Diagnosis chosen;
+    uint64_t most = 0;
+    size_t of = 0;
+    double growth = 0;
+    for (size_t i = 0; i < sum.parts.size(); ++i) {
+      GroupHistory history = MakeGroupHistory(session_, History(sum.processes[i]), sum.parts[i]);
+      history.counts_as_memory = CountsAsMemory(group.mapping);
+      Diagnosis diagnosis = Diagnose(history, names, unloads_);
+      growth += diagnosis.growth_bytes;
+      const bool leaks = GrowsWithoutBound(diagnosis.verdict);
+      const bool chosen_leaks = GrowsWithoutBound(chosen.verdict);
+      const bool better = leaks != chosen_leaks ? leaks : history.stats.live_bytes > most;
+      if (i > 0 && !better) continue;
+      most = history.stats.live_bytes;
+      of = sum.processes[i];
+      chosen = std::move(diagnosis);
     }
-    group.evidence.push_back(
-        absl::StrCat(FormatCount(group.live_blocks), group.live_blocks == 1 ? " block" : " blocks",
-                     " live, ", sizes, ", allocated from ", FormatSeconds(Seconds(stats.oldest_ns)),
-                     " to ", FormatSeconds(Seconds(stats.newest_ns))));
+    group.verdict = VerdictName(chosen.verdict);
+    group.leaks =
+        GrowsWithoutBound(chosen.verdict) || chosen.verdict == Verdict::kRetainedAfterUnload;
+    group.confidence = chosen.confidence;
+    group.growth_bytes = static_cast<int64_t>(std::llround(growth));
+    group.warm = chosen.warm_seconds;
+    // What is within the chance of the draw is no growth.
+    const double doubt = group.errors ? 2 * group.errors->live_bytes : 0;
+    group.growing = growth > doubt && group.allocations > 1;
+    group.bytes_per_request = RateOf(chosen.per_request);
+    group.bytes_per_token = RateOf(chosen.per_token);
+    group.bytes_per_hour = RateOf(chosen.per_hour);
+    group.evidence = std::move(chosen.evidence);
     if (group.errors) {
-      group.evidence.push_back(
+      group.evidence.insert(
+          group.evidence.begin() + 1,
           absl::StrCat("about ", EstimateText(group.live_bytes, group.live_blocks, *group.errors)));
     }
-    group.evidence.push_back(absl::StrCat(FormatCount(group.allocations), " allocated, ",
-                                          group.frees == 0 ? "none" : FormatCount(group.frees),
-                                          " freed, the last allocation at ",
-                                          FormatSeconds(group.last_seen)));
-    group.evidence.push_back(
-        group.growth_bytes == 0
-            ? std::string("did not grow after the warm-up")
-            : absl::StrCat(group.growth_bytes > 0 ? "grew by " : "shrank by ",
-                           FormatBytes(std::abs(static_cast<double>(group.growth_bytes))),
-                           " after the warm-up"));
+    if (sum.parts.size() > 1) {
+      group.evidence.push_back(
+          absl::StrCat("in ", sum.parts.size(), " processes; the verdict is of ",
+                       report_.processes[of].name, " [", report_.processes[of].pid, "]"));
+    }
+    group.site = std::move(chosen.site);
+    group.advice = std::move(chosen.advice);
   }
 
   bool MayBeLeak(const ReportGroup& group) const {
@@ -525,19 +582,28 @@ class Builder {
                     [&](size_t i) { return History(i).end == ProcessEnd::kExec; })) {
       return false;
     }
-    if (group.growing) return true;
+    if (group.growing || group.leaks) return true;
     return std::any_of(group.processes.begin(), group.processes.end(),
                        [&](size_t i) { return History(i).end == ProcessEnd::kExited; });
   }
 
   // Growth counts in the share of blocks that stayed: a busy cache grows and forgets.
   static double Score(const ReportGroup& group) {
-    if (!group.growing) return 0;
+    if (!group.growing || group.growth_bytes <= 0) return 0;
     return static_cast<double>(group.growth_bytes) * static_cast<double>(group.live_blocks) /
            static_cast<double>(std::max<uint64_t>(group.allocations, 1));
   }
 
+  // What is surely a leak comes first, whatever its size.
+  static double Leaked(const ReportGroup& group) {
+    constexpr double kSure = 0.5;
+    if (!group.leaks || group.confidence < kSure) return 0;
+    return std::max(1.0, static_cast<double>(group.growth_bytes)) * group.confidence;
+  }
+
   bool Before(const ReportGroup& a, const ReportGroup& b) const {
+    const double a_leaked = Leaked(a), b_leaked = Leaked(b);
+    if (a_leaked != b_leaked) return a_leaked > b_leaked;
     if (query_.order == GroupOrder::kGrowth) {
       const double x = Score(a), y = Score(b);
       if (x != y) return x > y;
@@ -629,6 +695,7 @@ class Builder {
   const ReportProgress& progress_;
   std::vector<const ProcessHistory*> order_;  // by start, after the filter
   FrameTable frames_;
+  std::vector<Unload> unloads_;
   Report report_;
 };
 

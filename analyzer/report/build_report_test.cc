@@ -96,9 +96,9 @@ TEST(BuildReport, TheLeak) {
   EXPECT_EQ(leak.verdict, "live");
   EXPECT_EQ(leak.blamed_frame, 0u);
   EXPECT_TRUE(leak.growing);
-  EXPECT_DOUBLE_EQ(*leak.bytes_per_request, 1000);
+  EXPECT_DOUBLE_EQ(leak.bytes_per_request->value, 1000);
   // 1000 bytes each 0.7 s.
-  EXPECT_NEAR(*leak.bytes_per_hour, 1000 / 0.7 * 3600, 1000 / 0.7 * 3600 * 0.1);
+  EXPECT_NEAR(leak.bytes_per_hour->value, 1000 / 0.7 * 3600, 1000 / 0.7 * 3600 * 0.1);
   EXPECT_DOUBLE_EQ(leak.first_seen, 4.9);
   EXPECT_THAT(leak.evidence[0], HasSubstr("120 blocks live, 1000 B each"));
 }
@@ -110,7 +110,7 @@ TEST(BuildReport, ABoundedCacheDoesNotGrow) {
   EXPECT_EQ(cache.growth_bytes, 0);
   EXPECT_FALSE(cache.growing);
   EXPECT_EQ(cache.blamed_frame, 1u);  // after operator new
-  EXPECT_LT(*cache.bytes_per_request, 110);
+  EXPECT_LT(cache.bytes_per_request->value, 110);
 }
 
 TEST(BuildReport, KilledMeansLiveAtTheKill) {
@@ -203,7 +203,7 @@ TEST(BuildReport, MergedProcesses) {
   ASSERT_THAT(report.groups, SizeIs(1));
   EXPECT_EQ(report.groups[0].live_bytes, 240'000u);
   EXPECT_THAT(report.groups[0].processes, SizeIs(2));
-  EXPECT_DOUBLE_EQ(*report.groups[0].bytes_per_request, 1000);
+  EXPECT_DOUBLE_EQ(report.groups[0].bytes_per_request->value, 1000);
 }
 
 TEST(BuildReport, StacksThatLookTheSameAreOneGroup) {
@@ -310,12 +310,12 @@ TEST(BuildReport, NoRatesWithoutMarksOrTime) {
   session.processes = {process};
   ExampleSymbols symbols;
   Report report = BuildReport(session, {}, symbols);
-  EXPECT_EQ(report.groups[0].bytes_per_request, std::nullopt);
-  EXPECT_EQ(report.groups[0].bytes_per_hour, std::nullopt);
+  EXPECT_FALSE(report.groups[0].bytes_per_request);
+  EXPECT_FALSE(report.groups[0].bytes_per_hour);
   session.processes[0].end_ns = 90 * kExampleSecond;
   session.processes[0].requests = 1;
   report = BuildReport(session, {}, symbols);
-  EXPECT_EQ(report.groups[0].bytes_per_request, std::nullopt);
+  EXPECT_FALSE(report.groups[0].bytes_per_request);
   EXPECT_DOUBLE_EQ(*report.groups[0].bytes_per_hour, 300);
 }
 

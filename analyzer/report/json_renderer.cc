@@ -37,6 +37,15 @@ Json Rate(const std::optional<double>& rate) {
   return rate ? Json(std::round(*rate * 10) / 10) : Json(nullptr);
 }
 
+Json Rate(const std::optional<ReportRate>& rate) {
+  return rate ? Rate(std::optional<double>(rate->value)) : Json(nullptr);
+}
+
+Json Interval(const std::optional<ReportRate>& rate) {
+  if (!rate) return nullptr;
+  return {Rate(std::optional<double>(rate->low)), Rate(std::optional<double>(rate->high))};
+}
+
 Json WallTime(uint64_t wall_ns) {
   if (wall_ns == 0) return nullptr;
   const std::time_t seconds = static_cast<std::time_t>(wall_ns / 1'000'000'000);
@@ -138,6 +147,7 @@ Json GroupJson(const Report& report, const ReportGroup& group) {
                {"domain", group.domain},
                {"mapping", OrNull(group.mapping)},
                {"verdict", group.verdict},
+               {"confidence", group.confidence},
                {"live_bytes", group.live_bytes},
                {"live_blocks", group.live_blocks},
                {"allocations", group.allocations},
@@ -149,12 +159,19 @@ Json GroupJson(const Report& report, const ReportGroup& group) {
                {"largest_block", group.largest_block},
                {"growth_bytes", group.growth_bytes},
                {"growing", group.growing},
+               {"warm_up_end", Seconds(group.warm)},
                {"bytes_per_request", Rate(group.bytes_per_request)},
+               {"bytes_per_token", Rate(group.bytes_per_token)},
                {"bytes_per_hour", Rate(group.bytes_per_hour)},
+               {"confidence_interval",
+                {{"bytes_per_request", Interval(group.bytes_per_request)},
+                 {"bytes_per_token", Interval(group.bytes_per_token)},
+                 {"bytes_per_hour", Interval(group.bytes_per_hour)}}},
                {"first_seen", Seconds(group.first_seen)},
                {"last_seen", Seconds(group.last_seen)},
                {"evidence", group.evidence},
-               {"advice", nullptr}};
+               {"site", OrNull(group.site)},
+               {"advice", OrNull(group.advice)}};
   if (report.group_by == "thread") json["thread"] = group.thread;
   json["blamed_frame"] = group.frames.empty() ? Json(nullptr) : Json(group.blamed_frame);
   return json;
@@ -204,6 +221,8 @@ void RenderJson(const Report& report, const OutputSink& sink) {
                         {"live_bytes_standard_error", Rate(report.live_bytes_error)}};
   sink("{\"schema\": \"ollama-leakview/report/1\",\n \"title\": ");
   sink(Dump(report.title));
+  sink(",\n \"headline\": ");
+  sink(Dump(OrNull(report.headline)));
   sink(",\n \"session\": ");
   sink(Dump(session));
   sink(",\n \"processes\": [");

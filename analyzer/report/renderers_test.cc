@@ -162,7 +162,7 @@ TEST(RenderJson, AnyBytesGiveJson) {
   report.processes[0].exe = "/bin/\xff\xfe\"\\\n";
   report.processes[0].argv = {std::string("\0\x80", 2)};
   report.frames[report.groups[0].frames[0]].function = "f\xc3";
-  report.groups[0].bytes_per_hour = 1e308;
+  report.groups[0].bytes_per_hour = ReportRate{1e308, 1e308, 1e308};
   const nlohmann::json json =
       nlohmann::json::parse(JsonText(report), nullptr, /*allow_exceptions=*/false);
   EXPECT_FALSE(json.is_discarded());

@@ -85,13 +85,23 @@ struct ReportProcess {
   ReportMemory memory;
 };
 
+// Bytes per request, token or hour, with its 95 % confidence interval.
+struct ReportRate {
+  double value = 0;
+  double low = 0;
+  double high = 0;
+};
+
 struct ReportGroup {
   uint64_t rank = 0;              // from 1
   std::vector<size_t> processes;  // indices; one unless processes were merged
   std::string domain;
   std::string mapping;  // as in ReportDomain
   std::string thread;   // name, when grouped by thread
-  std::string verdict;  // "live", "live-at-kill"
+  std::string
+      verdict;  // as VerdictName says: "leak", "cache", ...; see analyzer/diagnose/VERDICTS.md
+  double confidence = 0;  // in the verdict, 0 to 1
+  bool leaks = false;     // the verdict is one of memory that grows without bound, or is left over
   uint64_t live_bytes = 0;
   uint64_t live_blocks = 0;
   uint64_t smallest_block = 0;
@@ -102,14 +112,18 @@ struct ReportGroup {
   std::optional<ReportErrors> errors;  // of estimates
   double share =
       0;  // of the live bytes of all groups that count as memory, 0 to 1; 0 for those that do not
-  int64_t growth_bytes = 0;  // after the warm-up, the first quarter of the process's life
+  int64_t growth_bytes = 0;  // after the warm-up
+  double warm = 0;           // when that ended
   bool growing = false;      // it grew, and not by one allocation that happened to come late
-  std::optional<double> bytes_per_request;
-  std::optional<double> bytes_per_hour;
+  std::optional<ReportRate> bytes_per_request;
+  std::optional<ReportRate> bytes_per_token;
+  std::optional<ReportRate> bytes_per_hour;
   double first_seen = 0;  // of all allocations
   double last_seen = 0;
-  std::vector<std::string> evidence;
-  std::vector<uint32_t> frames;  // indices into Report::frames, innermost first
+  std::vector<std::string> evidence;  // sentences: the numbers that led to the verdict
+  std::string site;                   // what it is, where the place is known
+  std::string advice;                 // may be empty
+  std::vector<uint32_t> frames;       // indices into Report::frames, innermost first
   size_t blamed_frame =
       0;  // index into `frames`: the first that is not plumbing of an allocator or a runtime
 };
@@ -147,6 +161,7 @@ struct ReportCoverage {
 
 struct Report {
   std::string title;           // "report", "leaks"
+  std::string headline;        // one sentence: what keeps the memory
   uint64_t start_wall_ns = 0;  // CLOCK_REALTIME, 0 when unknown
   double duration = 0;
   std::optional<double> since;  // the window, when one was asked for

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "analyzer/report/estimate_text.h"
 #include "analyzer/report/memory_text.h"
 #include "analyzer/report/renderers.h"
@@ -95,6 +96,24 @@ std::string ProcessName(const ReportProcess& process) {
 
 // ---- The head and the table of processes ----
 
+// Words in lines of the report's width, the first of which begins with `head`.
+void RenderParagraph(absl::string_view head, absl::string_view text, Lines& lines) {
+  constexpr size_t kWidth = 110;
+  const std::string indent(head.size(), ' ');
+  std::string line(head);
+  bool begun = false;
+  for (const absl::string_view word : absl::StrSplit(text, ' ')) {
+    if (begun && line.size() + 1 + word.size() > kWidth) {
+      lines.Add(line);
+      line = indent;
+      begun = false;
+    }
+    absl::StrAppend(&line, begun ? " " : "", word);
+    begun = true;
+  }
+  lines.Add(line);
+}
+
 // "sampled every 512.0 KiB"; "" when nothing was.
 std::string SamplingText(const Report& report) {
   std::optional<uint64_t> every;
@@ -116,6 +135,7 @@ void RenderHead(const Report& report, Lines& lines) {
   if (report.requests > 0)
     absl::StrAppend(&head, ", ", Plural(report.requests, "request", "requests"));
   lines.Add(head);
+  if (!report.headline.empty()) RenderParagraph("", "=> " + Clean(report.headline), lines);
   if (const std::string sampling = SamplingText(report); !sampling.empty()) {
     lines.Add(absl::StrCat("Estimates: the heap was ", sampling, "; +- is one standard error"));
   }
@@ -328,13 +348,28 @@ std::string DomainText(const ReportGroup& group) {
 
 std::string Rates(const ReportGroup& group) {
   std::vector<std::string> rates;
-  if (group.bytes_per_request && std::abs(*group.bytes_per_request) >= 0.5) {
-    rates.push_back(FormatBytes(*group.bytes_per_request) + " per request");
-  }
-  if (group.bytes_per_hour && std::abs(*group.bytes_per_hour) >= 0.5) {
-    rates.push_back(FormatBytes(*group.bytes_per_hour) + " per hour");
-  }
+  const auto add = [&](const std::optional<ReportRate>& rate, const char* per) {
+    if (rate && std::abs(rate->value) >= 0.5) rates.push_back(FormatBytes(rate->value) + per);
+  };
+  add(group.bytes_per_request, " per request");
+  add(group.bytes_per_token, " per token");
+  add(group.bytes_per_hour, " per hour");
   return absl::StrJoin(rates, ", ");
+}
+
+// The verdict, what led to it, and what to do about it.
+void RenderVerdict(const ReportGroup& group, Lines& lines) {
+  // The first sentences are in the lines above.
+  constexpr size_t kKnown = 2;
+  const bool estimated = group.errors.has_value();
+  std::vector<std::string> why;
+  for (size_t i = kKnown + (estimated ? 1 : 0); i < group.evidence.size(); ++i) {
+    why.push_back(Clean(group.evidence[i]));
+  }
+  std::string text = absl::StrFormat("%s (confidence %.2f)", group.verdict, group.confidence);
+  if (!why.empty()) absl::StrAppend(&text, ": ", absl::StrJoin(why, "; "));
+  RenderParagraph("      ", text, lines);
+  if (!group.advice.empty()) RenderParagraph("      advice: ", Clean(group.advice), lines);
 }
 
 void RenderEstimate(const ReportGroup& group, Lines& lines) {
@@ -361,6 +396,7 @@ void RenderGroup(const Report& report, const ReportGroup& group, const TextOptio
     absl::StrAppend(&history, "; ", group.growth_bytes < 0 ? "" : "+", rates);
   }
   lines.Add(history);
+  RenderVerdict(group, lines);
   RenderFrames(report, group, options, lines);
 }
 
@@ -483,37 +519,41 @@ void RenderFragmentation(const Report& report, const TextOptions& options, const
 void RenderLeaks(const Report& report, const TextOptions& options, const OutputSink& sink) {
   Lines lines(sink);
   RenderHead(report, lines);
-  const auto growing = [](const ReportGroup& group) { return group.growing; };
-  const auto first_kept = std::find_if_not(report.groups.begin(), report.groups.end(), growing);
-  const auto render = [&](auto begin, auto end) {
-    lines.Add("");
-    lines.Add(absl::StrFormat("%5s %10s %10s %10s %12s %12s  %s", "", "LIVE", "BLOCKS", "GROWTH",
-                              "PER REQUEST", "PER HOUR", "PROCESS"));
-    for (auto group = begin; group != end; ++group) {
-      const auto rate = [](const std::optional<double>& value) {
-        return value ? FormatBytes(*value) : "-";
+  const auto render = [&](absl::string_view title, const auto& belongs) {
+    bool any = false;
+    for (const ReportGroup& group : report.groups) {
+      if (!belongs(group)) continue;
+      if (!any) {
+        lines.Add("");
+        lines.Add(title);
+        lines.Add("");
+        lines.Add(absl::StrFormat("%5s %10s %10s %10s %12s %12s  %s", "", "LIVE", "BLOCKS",
+                                  "GROWTH", "PER REQUEST", "PER HOUR", "PROCESS"));
+      }
+      any = true;
+      const auto rate = [](const std::optional<ReportRate>& value) {
+        return value ? FormatBytes(value->value) : "-";
       };
-      lines.Add(absl::StrFormat("#%-4d %10s %10s %10s %12s %12s  %s, %s", group->rank,
-                                Bytes(group->live_bytes), FormatCount(group->live_blocks),
-                                FormatBytes(static_cast<double>(group->growth_bytes)),
-                                rate(group->bytes_per_request), rate(group->bytes_per_hour),
-                                Owner(report, *group), DomainText(*group)));
-      RenderEstimate(*group, lines);
-      RenderFrames(report, *group, options, lines);
+      lines.Add(absl::StrFormat("#%-4d %10s %10s %10s %12s %12s  %s, %s", group.rank,
+                                Bytes(group.live_bytes), FormatCount(group.live_blocks),
+                                FormatBytes(static_cast<double>(group.growth_bytes)),
+                                rate(group.bytes_per_request), rate(group.bytes_per_hour),
+                                Owner(report, group), DomainText(group)));
+      RenderEstimate(group, lines);
+      RenderVerdict(group, lines);
+      RenderFrames(report, group, options, lines);
     }
+    return any;
   };
-  lines.Add("");
-  if (first_kept == report.groups.begin()) {
-    lines.Add("No stack's memory grew after the warm-up (the first quarter of a process's life).");
-  } else {
-    lines.Add("Growing after the warm-up (the first quarter of a process's life)");
-    render(report.groups.begin(), first_kept);
-  }
-  if (first_kept != report.groups.end()) {
+  const auto leaks = [](const ReportGroup& group) { return group.leaks; };
+  const auto grows = [](const ReportGroup& group) { return !group.leaks && group.growing; };
+  const auto kept = [](const ReportGroup& group) { return !group.leaks && !group.growing; };
+  if (!render("Leaks", leaks)) {
     lines.Add("");
-    lines.Add("Not growing, but never freed by processes that ended by themselves");
-    render(first_kept, report.groups.end());
+    lines.Add("No leak found.");
   }
+  render("Grew after the warm-up, for another reason or for too short a time", grows);
+  render("Not growing, but never freed by processes that ended by themselves", kept);
   RenderRest(report, lines);
   RenderNotes(report, lines);
 }
