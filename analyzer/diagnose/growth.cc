@@ -35,6 +35,14 @@ size_t WarmUp(absl::Span<const double> x, absl::Span<const double> y) {
   return late > early && before > 0 ? 0 : lines.cut;
 }
 
+void SetFrom(const LiveCurve& curve, size_t first, Growth& growth) {
+  growth.first = first;
+  growth.from = curve.x[first];
+  growth.from_seconds = curve.seconds[first];
+  growth.from_bytes = curve.bytes[first];
+  growth.grown = growth.to_bytes - growth.from_bytes;
+}
+
 void Shape(absl::Span<const double> x, absl::Span<const double> bytes, Growth& growth) {
   const std::vector<double> kept = Retained({bytes.begin(), bytes.end()});
   const size_t n = x.size();
@@ -97,19 +105,23 @@ Growth AnalyzeGrowth(const LiveCurve& curve) {
 
   const size_t warm = WarmUp(x, bytes);
   growth.warm_up_cut = warm > 0;
-  growth.first = begin + warm;
   const auto rest_x = x.subspan(warm), rest = bytes.subspan(warm);
-  growth.from = rest_x.front();
-  growth.from_seconds = curve.seconds[growth.first];
-  growth.from_bytes = rest.front();
   growth.to = rest_x.back();
   growth.to_seconds = curve.seconds.back();
   growth.to_bytes = rest.back();
-  growth.grown = growth.to_bytes - growth.from_bytes;
+  SetFrom(curve, begin + warm, growth);
 
   Shape(rest_x, rest, growth);
-  // Most stacks do nothing after they began: spare them the costly part.
-  if (growth.rises < 2) return growth;
+  // Most stacks do nothing after they began: that was their warm-up. It spares the costly part.
+  if (growth.rises < 2) {
+    if (growth.rises == 1) {
+      const std::vector<double> kept = Retained({rest.begin(), rest.end()});
+      const size_t risen = static_cast<size_t>(
+          std::upper_bound(kept.begin(), kept.end(), kept.front()) - kept.begin());
+      SetFrom(curve, growth.first + std::min(risen, rest.size() - 1), growth);
+    }
+    return growth;
+  }
   std::vector<double> few_x, few;
   const size_t step = (rest.size() + kMostForSlope - 1) / kMostForSlope;
   for (size_t i = (rest.size() - 1) % step; i < rest.size(); i += step) {

@@ -170,8 +170,7 @@ class Diagnoser {
   }
 
   bool EnoughData() const {
-    if (by_requests_) return true;
-    return seconds_ >= limits_.least_seconds && over_time_.points >= limits_.least_points;
+    return requests_ >= limits_.least_requests || seconds_ >= limits_.least_seconds;
   }
 
   // How much of the time on the axis since the first allocation.
@@ -183,7 +182,9 @@ class Diagnoser {
   bool Growing() const {
     const double slack = limits_.slack_above_line /
                          std::sqrt(std::max<double>(1, static_cast<double>(growth_.rises)));
-    return growth_.points >= limits_.least_points && growth_.grown > doubt_ &&
+    // Of a program's first seconds, the time alone tells nothing.
+    return (by_requests_ || seconds_ >= limits_.least_seconds) &&
+           growth_.points >= limits_.least_points && growth_.grown > doubt_ &&
            growth_.rises >= limits_.least_rises && growth_.trend.p < limits_.most_p &&
            growth_.trend.s > 0 && growth_.slope.low > 0 &&
            growth_.largest_rise <= limits_.most_largest_rise &&
@@ -197,21 +198,55 @@ class Diagnoser {
   bool StillAllocates() const { return Part(history_.last_seen) >= limits_.least_last_seen; }
 
   bool OldBlocksGone() const {
-    if (stats_.frees < std::max<uint64_t>(stats_.live_blocks, 2)) return false;
-    if (stay_.known) return stay_.ratio <= limits_.most_stays_of_cache;
-    return Part(history_.oldest_live) > 0.5;
+    if (stats_.frees < std::max<uint64_t>(stats_.live_blocks / 10, 2)) return false;
+    if (stay_.known && stay_.ratio <= limits_.most_stays_of_cache) return true;
+    return YoungByChance() <= limits_.most_chance_of_young;
+  }
+
+  // How often the oldest live block would be as young as it is, if all blocks stayed.
+  double YoungByChance() const {
+    return std::pow(1 - Progress(history_.oldest_live), static_cast<double>(stats_.live_blocks));
+  }
+
+  // The share of the requests, or of the time, since the first allocation.
+  double Progress(double seconds) const {
+    const LiveCurve& curve = history_.over_requests;
+    if (requests_ < limits_.least_requests) return Part(seconds);
+    const auto requests_at = [&](double when) {
+      const auto it = std::lower_bound(curve.seconds.begin(), curve.seconds.end(), when);
+      if (it == curve.seconds.end()) return curve.x.back();
+      return it == curve.seconds.begin() ? 0
+                                         : curve.x[static_cast<size_t>(it - curve.seconds.begin())];
+    };
+    const double first = requests_at(history_.first_seen), last = requests_at(history_.last_seen);
+    return last > first ? Clamp01((requests_at(seconds) - first) / (last - first)) : Part(seconds);
+  }
+
+  // Blocks live for a while and are gone then, though the curves don't show it.
+  bool TurnsOverUnseen() const {
+    if (stats_.folded_pairs == 0 || stats_.live_blocks == 0) return false;
+    const double young =
+        std::pow(1 - Progress(history_.oldest_live), static_cast<double>(stats_.live_blocks));
+    if (young > limits_.most_chance_of_young) return false;
+    const double died = static_cast<double>(stats_.folded_lifetime_ns) /
+                        static_cast<double>(stats_.folded_pairs) / 1e9;
+    return std::max(died, ages_.median) >=
+           limits_.least_age_at_death * (history_.last_seen - history_.oldest_live);
   }
 
   // ---- The verdict
 
   void Set(Verdict verdict, double confidence) {
     result_.verdict = verdict;
-    result_.confidence = std::round(Clamp01(confidence) * 100) / 100;
+    result_.confidence = std::round(std::clamp(confidence, 0.0, 0.99) * 100) / 100;
   }
 
   void Decide() {
     if (!history_.counts_as_memory || history_.end == ProcessEnd::kExec) {
       Set(Killed() ? Verdict::kLiveAtKill : Verdict::kLive, 1);
+      Say(history_.counts_as_memory ? "gone since: the process went on in another program"
+                                    : "not counted: a file's pages can be dropped and read again, "
+                                      "a reservation has none");
       return;
     }
     if (DecideRetained()) return;
@@ -224,7 +259,13 @@ class Diagnoser {
                              ", no requests marked"));
       return;
     }
-    if (Growing()) {
+    if (TurnsOverUnseen()) {
+      // What the curves show is not how it was.
+      result_.growth_bytes = 0;
+      result_.per_request = result_.per_token = result_.per_hour = std::nullopt;
+      SayTurnover();
+      Set(Verdict::kCache, 0.85);
+    } else if (Growing()) {
       DecideGrowing();
     } else {
       DecideNotGrowing();
@@ -262,16 +303,16 @@ class Diagnoser {
     }
     const bool stays = !stay_.known || stay_.ratio >= limits_.least_stays;
     SayStay();
-    if (!stays) {
-      Set(Verdict::kGrowthPerRequest, confidence * 0.8);
-      Say("old blocks go, and still there are more: something that turns over and grows");
-      return;
-    }
     if (stats_.live_blocks < growth_.rises && stats_.live_blocks <= 8) {
       Set(Verdict::kGrowthPerRequest, confidence);
       Say(absl::StrCat("it is ", Times(stats_.live_blocks, "block", "blocks"), " that ",
                        stats_.live_blocks == 1 ? "is" : "are",
                        " allocated again, larger each time: a container that is never emptied"));
+      return;
+    }
+    if (!stays) {
+      Set(Verdict::kGrowthPerRequest, confidence * 0.8);
+      Say("old blocks go, and still there are more: something that turns over and grows");
       return;
     }
     if (!named_.empty()) {

@@ -52,6 +52,11 @@ struct VerdictThresholds {
   // by that of the next 40 %.
   double least_stays = 0.6;
   double most_stays_of_cache = 0.35;
+  // Of what the library folded away, the curves know nothing: a cache's live blocks alone look like
+  // growth. It turns over when the oldest live block is so young that it would be by chance alone
+  // this often, if all had stayed, and those freed reached this share of its age in the mean.
+  double most_chance_of_young = 0.01;
+  double least_age_at_death = 0.1;
   // A cap: this share of the curve lies behind the moment when it was reached.
   double least_capped = 0.2;
   // Still in use: the last allocation lies in the last quarter.

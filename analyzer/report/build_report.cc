@@ -370,7 +370,10 @@ class Builder {
             ? absl::StrCat(process.name, " [", process.pid, "]")
             : absl::StrCat(process.name, " in ", group.processes.size(), " processes");
     if (!group.frames.empty()) {
-      absl::StrAppend(&who, ": ", FrameText(frames_.At(group.frames[group.blamed_frame])));
+      const ReportFrame& frame = frames_.At(group.frames[group.blamed_frame]);
+      absl::StrAppend(&who, ": ",
+                      query_.group_by == GroupBy::kModule ? std::string(BaseName(frame.module))
+                                                          : FrameText(frame));
     }
     return who;
   }

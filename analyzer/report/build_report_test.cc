@@ -11,6 +11,7 @@
 namespace ollamatrace {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -69,9 +70,9 @@ TEST(BuildReport, ProcessesByStart) {
   EXPECT_EQ(report.processes[3].parent, 0u);
 }
 
-TEST(BuildReport, GroupsByLiveBytesAndWhatIsNoMemoryLast) {
+TEST(BuildReport, LeaksFirstThenByLiveBytesAndWhatIsNoMemoryLast) {
   const Report report = Build();
-  EXPECT_THAT(LiveBytes(report), ElementsAre(3u << 20, 120'000, 65536, 50'000, 20'000, 16'384, 512,
+  EXPECT_THAT(LiveBytes(report), ElementsAre(120'000, 3u << 20, 65536, 50'000, 20'000, 16'384, 512,
                                              300, 64, 40, 64u << 20, 8u << 20));
   for (size_t i = 0; i < report.groups.size(); ++i) EXPECT_EQ(report.groups[i].rank, i + 1);
   EXPECT_EQ(report.groups[10].mapping, "reserved");
@@ -93,7 +94,8 @@ TEST(BuildReport, TheLeak) {
   EXPECT_EQ(leak.live_blocks, 120u);
   EXPECT_EQ(leak.allocations, 620u);
   EXPECT_EQ(leak.frees, 500u);
-  EXPECT_EQ(leak.verdict, "live");
+  EXPECT_EQ(leak.verdict, "leak");
+  EXPECT_GT(leak.confidence, 0.9);
   EXPECT_EQ(leak.blamed_frame, 0u);
   EXPECT_TRUE(leak.growing);
   EXPECT_DOUBLE_EQ(leak.bytes_per_request->value, 1000);
@@ -108,9 +110,20 @@ TEST(BuildReport, ABoundedCacheDoesNotGrow) {
   const ReportGroup& cache = *FindGroup(report, "app::Cache::Insert(std::string)");
   EXPECT_EQ(cache.live_blocks, 4u);
   EXPECT_EQ(cache.growth_bytes, 0);
+  EXPECT_EQ(cache.verdict, "cache");
   EXPECT_FALSE(cache.growing);
   EXPECT_EQ(cache.blamed_frame, 1u);  // after operator new
-  EXPECT_LT(cache.bytes_per_request->value, 110);
+  EXPECT_EQ(cache.bytes_per_request->value, 0);
+}
+
+TEST(BuildReport, TheHeadlineSaysWhatKeepsTheMemory) {
+  EXPECT_THAT(Build().headline,
+              AllOf(HasSubstr("leak: server [100]: app::(anonymous namespace)::Copy(char const*) "
+                              "(leak.cc:7) keeps 117.2 KiB of 3.3 MiB"),
+                    HasSubstr("1000 B per request")));
+  EXPECT_THAT(Build({.functions = {"app::Cache"}}).headline,
+              AllOf(HasSubstr("no leak found; the most, 16.0 KiB of 16.0 KiB, is kept by server"),
+                    HasSubstr("(cache)")));
 }
 
 TEST(BuildReport, KilledMeansLiveAtTheKill) {
@@ -150,9 +163,9 @@ TEST(BuildReport, Filters) {
   EXPECT_THAT(LiveBytes(Build({.domains = {"heap"}, .min_bytes = 50'000})),
               ElementsAre(120'000, 50'000));
   const Report top = Build({.top = 2});
-  EXPECT_THAT(LiveBytes(top), ElementsAre(3u << 20, 120'000));
+  EXPECT_THAT(LiveBytes(top), ElementsAre(120'000, 3u << 20));
   EXPECT_EQ(top.groups_in_all, 12u);
-  EXPECT_NEAR(top.groups[0].share,
+  EXPECT_NEAR(top.groups[1].share,
               static_cast<double>(3 << 20) / static_cast<double>(top.live_bytes_in_all), 1e-9);
 }
 
@@ -252,7 +265,8 @@ TEST(BuildReport, LeaksAreWhatGrowsThenWhatWasNeverFreed) {
   EXPECT_THAT(Functions(report, report.groups[0])[1], "app::Leak(char const*)");
   for (size_t i = 1; i < report.groups.size(); ++i) {
     EXPECT_FALSE(report.groups[i].growing);
-    EXPECT_EQ(report.groups[i].verdict, "live") << "a killed process merely held it";
+    EXPECT_NE(report.groups[i].verdict, "live-at-kill") << "a killed process merely held it";
+    EXPECT_FALSE(report.groups[i].leaks);
     EXPECT_NE(report.groups[i].mapping, "file");
     EXPECT_NE(report.groups[i].mapping, "reserved");
   }
@@ -301,22 +315,25 @@ TEST(BuildReport, Coverage) {
 }
 
 TEST(BuildReport, NoRatesWithoutMarksOrTime) {
-  SessionHistory session;
-  ProcessHistory process;
-  process.start_ns = 10 * kExampleSecond;
-  process.end_ns = 69 * kExampleSecond;
-  process.warm_ns = 30 * kExampleSecond;
-  process.stacks[StackKey{StackId{1}}] = {.live_bytes = 10, .live_blocks = 1, .growth_bytes = 5};
-  session.processes = {process};
-  ExampleSymbols symbols;
-  Report report = BuildReport(session, {}, symbols);
-  EXPECT_FALSE(report.groups[0].bytes_per_request);
-  EXPECT_FALSE(report.groups[0].bytes_per_hour);
-  session.processes[0].end_ns = 90 * kExampleSecond;
-  session.processes[0].requests = 1;
-  report = BuildReport(session, {}, symbols);
-  EXPECT_FALSE(report.groups[0].bytes_per_request);
-  EXPECT_DOUBLE_EQ(*report.groups[0].bytes_per_hour, 300);
+  const auto build = [](double end, size_t requests) {
+    ReplayOptions options;
+    for (size_t i = 0; i < requests; ++i) options.request_times.push_back((5 + i) * kExampleSecond);
+    Replay replay(options);
+    for (uint64_t i = 0; i < 10; ++i) {
+      replay.OnAlloc({i * 5 * kExampleSecond, ThreadId{1}, Domain::kHeap, AllocFunction::kMalloc,
+                      StackId{1}, 0x1000 + i, 100});
+    }
+    replay.OnEnd({static_cast<uint64_t>(end * 1e9), EndKind::kExited});
+    SessionHistory session;
+    session.processes.push_back(replay.Finish({}));
+    ExampleSymbols symbols;
+    return BuildReport(session, {}, symbols);
+  };
+  EXPECT_FALSE(build(59, 0).groups[0].bytes_per_request);
+  EXPECT_FALSE(build(59, 0).groups[0].bytes_per_hour);
+  EXPECT_FALSE(build(61, 1).groups[0].bytes_per_request);
+  EXPECT_TRUE(build(61, 30).groups[0].bytes_per_request);
+  EXPECT_TRUE(build(61, 0).groups[0].bytes_per_hour);
 }
 
 TEST(BuildReport, NothingAtAll) {
