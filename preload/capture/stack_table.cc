@@ -6,7 +6,7 @@ namespace ollamatrace {
 namespace {
 
 constexpr uint32_t kLevelBits[] = {13, 17, 20};
-constexpr uint32_t kSeenBits = 16;
+constexpr uint32_t kSeenBits = 15;
 constexpr uint64_t kIdMask = kMaxNodes - 1;
 static_assert((kMaxNodes & kIdMask) == 0);
 constexpr uint64_t kHashFactor = UINT64_C(0x9E3779B97F4A7C15);
@@ -17,17 +17,20 @@ uint64_t Hash(uint32_t parent, uintptr_t pc) {
   return hash * UINT64_C(0xD6E8FEB86659FD93);
 }
 
+// The product's lower bits hear little of the upper ones.
+uint64_t Mixed(uint64_t hash) { return hash ^ hash >> 29; }
+
 }  // namespace
 
 size_t StackTableBytes() {
   size_t words = kMaxNodes;
   for (const uint32_t bits : kLevelBits) words += size_t{1} << bits;
-  return (size_t{1} << kSeenBits) * sizeof(uint64_t) + words * sizeof(uint32_t);
+  return (size_t{1} << kSeenBits) * sizeof(SeenLine) + words * sizeof(uint32_t);
 }
 
 void StackTable::Init(Journal* journal, void* memory) {
   journal_ = journal;
-  seen_ = static_cast<std::atomic<uint64_t>*>(memory);
+  seen_ = static_cast<SeenLine*>(memory);
   auto* words = reinterpret_cast<uint32_t*>(seen_ + (size_t{1} << kSeenBits));
   uint32_t from = 0;
   for (int i = 0; i < kLevels; ++i) {
@@ -38,13 +41,28 @@ void StackTable::Init(Journal* journal, void* memory) {
   next_ = words;
 }
 
-StackId StackTable::FindSeen(uint64_t hash, uintptr_t innermost) const {
-  const uint64_t word =
-      seen_[hash & ((uint64_t{1} << kSeenBits) - 1)].load(std::memory_order_acquire);
-  const auto id = static_cast<uint32_t>(word & kIdMask);
-  if (((word ^ hash) & ~kIdMask) != 0 || id == 0) return StackId{};
-  // 58 bits of a hash and the innermost frame: what else agrees in both is the same stack.
-  return journal_->node(id)->address == (innermost & ~kExactPc) ? StackId{id} : StackId{};
+StackId StackTable::Find(uint64_t hash) const {
+  const SeenLine& line = seen_[hash & ((uint64_t{1} << kSeenBits) - 1)];
+  uint64_t id = 0;
+  // Where in its line a stack stands is not to be guessed: no branch.
+  for (const std::atomic<uint64_t>& word : line.words) {
+    const uint64_t differs = word.load(std::memory_order_acquire) ^ hash;
+    id = (differs & ~kIdMask) == 0 ? differs ^ hash : id;
+  }
+  return StackId{static_cast<uint32_t>(id & kIdMask)};
+}
+
+void StackTable::Remember(uint64_t hash, StackId id) {
+  SeenLine* const line = &seen_[hash & ((uint64_t{1} << kSeenBits) - 1)];
+  const uint64_t word = (hash & ~kIdMask) | static_cast<uint32_t>(id);
+  std::atomic<uint64_t>* victim = &line->words[hash >> (64 - 3)];
+  for (std::atomic<uint64_t>& other : line->words) {
+    if ((other.load(std::memory_order_relaxed) & kIdMask) == 0) {
+      victim = &other;
+      break;
+    }
+  }
+  victim->store(word, std::memory_order_release);
 }
 
 StackId StackTable::Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int unchanged,
@@ -58,7 +76,6 @@ StackId StackTable::Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int
     same = static_cast<uint32_t>(unchanged) < memo->depth ? static_cast<uint32_t>(unchanged)
                                                           : memo->depth;
   }
-  uint32_t known = memo->known_ids < same ? memo->known_ids : same;
   memo->generation = 0;  // until it is whole again: a signal handler may never return here
   // New code at an old address is another stack: the generation is part of the hash.
   uint64_t hash = same == 0 ? generation * kHashFactor : memo->hashes[same - 1];
@@ -67,23 +84,23 @@ StackId StackTable::Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int
     memo->hashes[i] = hash;
   }
   memo->depth = wanted;
-  hash ^= hash >> 29;  // the product's lower bits hear little of the upper ones
-  StackId found = FindSeen(hash, pcs[0]);
+  StackId found = Find(Mixed(hash));
   if (found == StackId{}) {
-    uint32_t id = known == 0 ? 0 : memo->ids[known - 1];
-    for (; known < wanted; ++known) {
-      const uint32_t next = FindOrAdd(id, pcs[wanted - 1 - known]);
+    // The longest outer part that was seen, then what is new.
+    uint32_t from = wanted - 1;
+    uint32_t id = 0;
+    for (; from > 0 && id == 0; from -= id == 0 ? 1 : 0) {
+      id = static_cast<uint32_t>(Find(Mixed(memo->hashes[from - 1])));
+    }
+    for (; from < wanted; ++from) {
+      const uint32_t next = FindOrAdd(id, pcs[wanted - 1 - from]);
       if (next == 0) break;
-      memo->ids[known] = id = next;
+      id = next;
+      Remember(Mixed(memo->hashes[from]), StackId{id});
     }
-    *complete = known == wanted;
+    *complete = from == wanted;
     found = StackId{id};
-    if (*complete) {
-      seen_[hash & ((uint64_t{1} << kSeenBits) - 1)].store((hash & ~kIdMask) | id,
-                                                           std::memory_order_release);
-    }
   }
-  memo->known_ids = known;
   memo->generation = generation;
   return found;
 }

@@ -22,16 +22,22 @@ namespace ollamatrace {
 
 using capture::kExactPc;
 
+// What stacks were seen with: a cache line of words, each an id below 42 bits of its hash; 0: none.
+// The lower bits of the hash say which line. So two stacks are taken for one when 57 bits of their
+// hashes agree.
+struct alignas(64) SeenLine {
+  static constexpr int kWords = 8;
+  std::atomic<uint64_t> words[kWords];
+};
+
 // A thread's last stack, outermost frame first. Zeros are a valid, empty memo.
 struct StackMemo {
   uint32_t generation;
   uint32_t depth;                   // frames whose hash is known
-  uint32_t known_ids;               // frames whose id is known, too
-  uint32_t ids[kMaxStackDepth];     // of the stack that ends at this frame
-  uint64_t hashes[kMaxStackDepth];  // of that stack's program counters
+  uint64_t hashes[kMaxStackDepth];  // of the stack that ends at this frame
 };
 
-// Bytes of private memory, touched as stacks come: up to 22 MiB for 4 M nodes.
+// Bytes of private memory, touched as stacks come: up to 24 MiB for 4 M nodes.
 size_t StackTableBytes();
 
 class StackTable {
@@ -43,6 +49,11 @@ class StackTable {
   // that this memo saw last time. Frames that find no room (the table is full) are left out at the
   // inner end; `*complete` tells.
   StackId Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int unchanged, bool* complete);
+
+  // A stack by a number that stands for it (capture::FindFingerprint); 0 when it is not known, or
+  // not any more.
+  StackId Find(uint64_t fingerprint) const;
+  void Remember(uint64_t fingerprint, StackId id);
 
  private:
   uint32_t FindOrAdd(uint32_t parent, uintptr_t pc);
@@ -56,12 +67,8 @@ class StackTable {
   };
   static constexpr int kLevels = 3;
 
-  StackId FindSeen(uint64_t hash, uintptr_t innermost) const;
-
   Journal* journal_ = nullptr;
-  // Whole stacks that were seen: a stack that repeats costs one look, however deep it is. A word
-  // holds the upper bits of the stack's hash and its id; the lower bits say where it stands.
-  std::atomic<uint64_t>* seen_ = nullptr;
+  SeenLine* seen_ = nullptr;
   Level levels_[kLevels];
   uint32_t* next_ = nullptr;  // by id
 };

@@ -15,7 +15,7 @@ constinit std::atomic<UnwindBackend> g_backend = UnwindBackend::kOwn;
 }  // namespace
 
 UnwindResult Unwind(ThreadUnwindCache* cache, const CallerFrame& start, uintptr_t* pcs, int max) {
-  if (max <= 0) return {0, 0};
+  if (max <= 0) return {0, 0, 0};
   const UnwindBackend backend = g_backend.load(std::memory_order_relaxed);
   const bool frame_pointers_only = backend == UnwindBackend::kFramePointer;
   const auto frame = reinterpret_cast<uintptr_t>(__builtin_frame_address(0));
@@ -27,7 +27,7 @@ UnwindResult Unwind(ThreadUnwindCache* cache, const CallerFrame& start, uintptr_
   }
   cache->walking = frame;
   std::atomic_signal_fence(std::memory_order_seq_cst);
-  UnwindResult result = {0, 0};
+  UnwindResult result = {0, 0, 0};
   if (__builtin_expect(backend == UnwindBackend::kLibunwind, 0)) {
     result = WalkByLibunwind(cache, start, pcs, max);
   }

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "preload/capture/stack_shape.h"
 #include "preload/capture/unwinder.h"
 #include "preload/capture/unwinder_rules.h"
 
@@ -38,6 +39,8 @@ struct Frame {
   uint32_t first_check;  // of those that the step to the next frame read; they end where its begin
   bool exact;            // `pc` was interrupted here, it is no return address
   bool hidden;
+  bool uses_bp;   // its step found the next frame by bp
+  bool loads_bp;  // its step read a new bp: the last of its checks
 };
 
 // A remembered stack: frames [begin, end), innermost first, then a sentinel. There is room below
@@ -47,12 +50,13 @@ struct FrameZone {
   static constexpr int kFrameHeadroom = 32;
   static constexpr int kChecks = 2 * kFrames;
   static constexpr int kCheckHeadroom = 2 * kFrameHeadroom;
-  static constexpr int kMaxChecksPerStep = 3;
+  static constexpr int kMaxChecksPerStep = 4;
 
   uint32_t begin;
   uint32_t end;
   uint32_t reported_end;  // the frame before it was the outermost one that the caller saw
   bool complete;    // the walk ended after these frames; if not, what follows them must be walked
+  bool determined;  // the words checked, and nothing else, say that the walk ended there
   bool any_hidden;  // whether one of the frames may be hidden
   Frame frames[kFrames + 1];
   Check checks[kChecks];
@@ -68,6 +72,7 @@ struct ThreadUnwindCache {
   StackBounds stacks[kMaxStacks];  // those of the last walk, in the order in which it met them
   RuleWorkspace workspace;
   FrameZone zones[2];
+  StackShape shapes[kStackShapes];
 };
 static_assert(sizeof(ThreadUnwindCache) <= kThreadUnwindCacheBytes);
 

@@ -46,7 +46,7 @@ UnwindResult WalkByLibunwind(ThreadUnwindCache* cache, const CallerFrame& start,
     const auto pc = reinterpret_cast<uintptr_t>(all[i]);
     if (!Hidden(pc)) pcs[depth++] = pc;
   }
-  return {depth, 0};
+  return {depth, 0, 0};
 }
 
 }  // namespace ollamatrace::capture

@@ -1,6 +1,7 @@
 #include "preload/capture/unwinder_walk.h"
 
 #include "preload/capture/unwinder_modules.h"
+#include "preload/capture/unwinder_shapes.h"
 
 namespace ollamatrace::capture {
 namespace {
@@ -36,8 +37,11 @@ class Recorder {
         frame_(zone->frames + FrameZone::kFrameHeadroom),
         check_(zone->checks + FrameZone::kCheckHeadroom) {}
 
-  void AddFrame(const Position& position, bool hidden) {
-    AddFrame(Reported(position), position.sp, position.bp, position.exact, hidden);
+  void AddFrame(const Position& position, UnwindRule rule) {
+    if (!Begin(rule.hidden())) return;
+    const auto check = static_cast<uint32_t>(check_ - zone_->checks);
+    *frame_++ = {Reported(position),    position.sp,   position.bp, check,
+                 position.exact, rule.hidden(), UsesBp(rule), LoadsBp(rule)};
   }
   void AddCheck(uintptr_t address, uintptr_t value) {
     check_->address = reinterpret_cast<const uintptr_t*>(address);
@@ -46,7 +50,10 @@ class Recorder {
   }
   // A remembered frame, with the checks of its step.
   void Copy(const FrameZone& from, const Frame& frame) {
-    AddFrame(frame.pc, frame.sp, frame.bp, frame.exact, frame.hidden);
+    if (Begin(frame.hidden)) {
+      *frame_ = frame;
+      frame_++->first_check = static_cast<uint32_t>(check_ - zone_->checks);
+    }
     const Check* end = from.checks + (&frame)[1].first_check;
     for (const Check* c = from.checks + frame.first_check; c != end; ++c) *check_++ = *c;
   }
@@ -55,9 +62,10 @@ class Recorder {
   void Close() { closed_ = true; }
   bool closed() const { return closed_; }
 
-  // Ends the record. When it isn't complete, what the last step read is left out.
-  void Finish(bool complete) {
-    if (closed_) complete = false;
+  // Ends the record. When it isn't complete, what the last step read is left out. `determined`: these
+  // words led the walk to where it ended, and nothing else did.
+  void Finish(bool complete, bool determined) {
+    if (closed_) complete = determined = false;
     if (!complete) check_ = last_step_;
     frame_->sp = kNoFrame;
     frame_->first_check = static_cast<uint32_t>(check_ - zone_->checks);
@@ -65,6 +73,7 @@ class Recorder {
     zone_->end = static_cast<uint32_t>(frame_ - zone_->frames);
     zone_->reported_end = closed_ ? 0 : zone_->end;
     zone_->complete = complete;
+    zone_->determined = determined;
     zone_->any_hidden = any_hidden_;
   }
   bool any_hidden() const { return any_hidden_; }
@@ -77,17 +86,26 @@ class Recorder {
  private:
   static constexpr int kLastCheck = FrameZone::kChecks - FrameZone::kMaxChecksPerStep;
 
-  void AddFrame(uintptr_t pc, uintptr_t sp, uintptr_t bp, bool exact, bool hidden) {
+  static bool UsesBp(UnwindRule rule) {
+    return (rule.cfa_kind != UnwindRule::kSp && rule.cfa_kind != UnwindRule::kSignal) ||
+           rule.bp_kind() == UnwindRule::kBpAtBp;
+  }
+  static bool LoadsBp(UnwindRule rule) {
+    return rule.bp_kind() != UnwindRule::kBpSame || rule.cfa_kind == UnwindRule::kFramePointer;
+  }
+
+  // False when there is no room for another frame and what its step reads.
+  bool Begin(bool hidden) {
     if (frame_ == zone_->frames + FrameZone::kFrames || check_ > zone_->checks + kLastCheck) {
       Close();
     }
     if (closed_) {  // further checks go where they do no harm
       check_ = zone_->checks + kLastCheck;
-      return;
+      return false;
     }
     last_step_ = check_;
     any_hidden_ |= hidden;
-    *frame_++ = {pc, sp, bp, static_cast<uint32_t>(check_ - zone_->checks), exact, hidden};
+    return true;
   }
 
   FrameZone* const zone_;
@@ -259,8 +277,8 @@ Step StepByFramePointer(bool may_switch, Position* position, StackList* stacks, 
   }
   uintptr_t bp;
   uintptr_t pc;
-  if (!Load(pair, kMaxGuessedFrameBytes, bounds, record, &bp) ||
-      !Load(pair + 8, kMaxGuessedFrameBytes, bounds, record, &pc)) {
+  if (!Load(pair + 8, kMaxGuessedFrameBytes, bounds, record, &pc) ||
+      !Load(pair, kMaxGuessedFrameBytes, bounds, record, &bp)) {
     return Step::kBroken;
   }
   if (bp == pair + 8) {
@@ -268,6 +286,7 @@ Step StepByFramePointer(bool may_switch, Position* position, StackList* stacks, 
     pair = bp;
     bp = pc;
     if (!Load(pair + 8, kMaxGuessedFrameBytes, bounds, record, &pc)) return Step::kBroken;
+    record->AddCheck(pair, bp);  // the frame pointer is the last word of each step
   }
 #if defined(__aarch64__)
   pc &= kAddressLimit - 1;  // pointer authentication code
@@ -288,28 +307,33 @@ bool SameFrame(const Frame& frame, const Position& position) {
          frame.exact == position.exact;
 }
 
-// The first frame from `frame` on whose step would read another word now than it did; the zone's
-// end when there is none. A step depends on nothing but its frame's registers and these words.
-Frame* FirstChanged(FrameZone* zone, Frame* frame) {
-  const Check* const end = zone->checks + zone->frames[zone->end].first_check;
-  const Check* check = zone->checks + frame->first_check;
+// The first of the zone's checks from which on all words are what they were. Those below `sp` are
+// no part of a stack any more. What changes is nearly always further in than what doesn't.
+uint32_t FirstHolding(const FrameZone& zone, uintptr_t sp) {
+  const Check* const begin = zone.checks + zone.frames[zone.begin].first_check;
+  const Check* check = zone.checks + zone.frames[zone.end].first_check;
+  const auto below = [sp](const Check& c) {  // the top bit
+    return reinterpret_cast<uintptr_t>(c.address) - sp;
+  };
+  constexpr uintptr_t kTop = uintptr_t{1} << 63;
   // Four at a time without a branch: they nearly always hold.
-  while (end - check >= 4 &&
-         ((*check[0].address ^ check[0].value) | (*check[1].address ^ check[1].value) |
-          (*check[2].address ^ check[2].value) | (*check[3].address ^ check[3].value)) == 0) {
-    check += 4;
+  while (check - begin >= 4 &&
+         ((below(check[-1]) | below(check[-2]) | below(check[-3]) | below(check[-4])) & kTop) == 0 &&
+         ((*check[-1].address ^ check[-1].value) | (*check[-2].address ^ check[-2].value) |
+          (*check[-3].address ^ check[-3].value) | (*check[-4].address ^ check[-4].value)) == 0) {
+    check -= 4;
   }
-  while (check != end && *check->address == check->value) ++check;
-  if (check == end) return zone->frames + zone->end;
-  const auto index = static_cast<uint32_t>(check - zone->checks);
-  while (frame[1].first_check <= index) ++frame;
-  return frame;
+  while (check != begin && (below(check[-1]) & kTop) == 0 && *check[-1].address == check[-1].value) {
+    --check;
+  }
+  return static_cast<uint32_t>(check - zone.checks);
 }
 
 void Forget(FrameZone* zone) {
   zone->begin = 0;
   zone->end = 0;
   zone->frames[0].sp = kNoFrame;
+  zone->frames[0].first_check = 0;
 }
 
 // Puts what was recorded in front of `kept`, a remembered frame of `zone`. False when there is no
@@ -335,33 +359,33 @@ bool Prepend(const Recorder& record, FrameZone* zone, Frame* kept) {
   return true;
 }
 
-// One walk that remembers. The thread's last stack is walked along: `old_` is its first frame that
-// the walk has not passed yet.
+// One walk that remembers. The thread's last stack is walked along.
 class RememberingWalk {
  public:
-  RememberingWalk(ThreadUnwindCache* cache, bool same_stack)
+  RememberingWalk(ThreadUnwindCache* cache, bool same_stack, uintptr_t sp)
       : cache_(cache), zone_(&cache->zones[cache->zone]), record_(&cache->zones[cache->zone ^ 1]) {
     if (!same_stack) Forget(zone_);
     old_ = zone_->frames + zone_->begin;
+    holding_ = FirstHolding(*zone_, sp);
   }
 
   Recorder* record() { return &record_; }
-  void AddFrame(const Position& position, bool hidden) { record_.AddFrame(position, hidden); }
+  void AddFrame(const Position& position, UnwindRule rule) { record_.AddFrame(position, rule); }
   void Close() { record_.Close(); }
 
-  // Whether `position` is a frame of the last stack; to be called at each frame.
+  // Whether `position` is a frame of the last stack, and all that its step and those further out
+  // read then is there still. To be called at each frame.
   bool Meets(const Position& position) {
     while (old_->sp < position.sp) ++old_;
-    return SameFrame(*old_, position);
+    return old_->first_check >= holding_ && SameFrame(*old_, position);
   }
 
-  // At a frame of the last stack. True: the rest of that stack has been taken over, and the walk is
-  // done. False: as many frames as still hold were taken over, and the walk goes on at `position`
-  // (with its rule, without asking again) unless *depth is max.
+  // There. True: the rest of that stack has been taken over, and the walk is done. False: it isn't
+  // known to where this one goes (it was cut, and may not be now): its frames were taken over, and
+  // the walk goes on at the last of them, at `position`, unless *depth is max.
   bool Follow(Position* position, uintptr_t* pcs, int max, int* depth, int* unchanged) {
     Frame* const end = zone_->frames + zone_->end;
-    Frame* changed = FirstChanged(zone_, old_);
-    if (changed == end && (zone_->complete || end - old_ >= max - *depth)) {
+    if (zone_->complete || end - old_ >= max - *depth) {
       const int before = *depth;
       const Frame* frame = ReportUpTo(end, pcs, max, depth);
       if (frame == end && !zone_->complete && *depth < max) {  // there were hidden ones
@@ -374,8 +398,7 @@ class RememberingWalk {
         return true;
       }
     }
-    if (changed == end) changed = end - 1;
-    for (; old_ != changed && *depth < max; ++old_) {
+    for (; old_ != end - 1 && *depth < max; ++old_) {
       pcs[*depth] = old_->pc;
       *depth += old_->hidden ? 0 : 1;
       record_.Copy(*zone_, *old_);
@@ -385,8 +408,8 @@ class RememberingWalk {
     return false;
   }
 
-  void Finish(bool complete) {
-    record_.Finish(complete);
+  void Finish(bool complete, bool determined) {
+    record_.Finish(complete, determined);
     cache_->zone ^= 1;
   }
 
@@ -420,29 +443,31 @@ class RememberingWalk {
   void TakeOver(const Frame* end) {
     if (Prepend(record_, zone_, old_)) return;
     const bool complete = zone_->complete;
+    const bool determined = zone_->determined;
     const uint32_t unreported = zone_->end - zone_->reported_end;
     for (; old_ != end; ++old_) record_.Copy(*zone_, *old_);
-    Finish(complete);
+    Finish(complete, determined);
     FrameZone& taken = cache_->zones[cache_->zone];
     if (taken.reported_end > unreported) taken.reported_end -= unreported;
   }
 
   ThreadUnwindCache* const cache_;
   FrameZone* const zone_;
-  Frame* old_;
+  Frame* old_;  // that the walk has not passed yet
+  uint32_t holding_;
   Recorder record_;
 };
 
 // One walk that does not.
 class ForgetfulWalk {
  public:
-  ForgetfulWalk(ThreadUnwindCache*, bool) {}
+  ForgetfulWalk(ThreadUnwindCache*, bool, uintptr_t) {}
   NoRecorder* record() { return &record_; }
-  void AddFrame(const Position&, bool) {}
+  void AddFrame(const Position&, UnwindRule) {}
   void Close() {}
   bool Meets(const Position&) { return false; }
   bool Follow(Position*, uintptr_t*, int, int*, int*) { return false; }
-  void Finish(bool) {}
+  void Finish(bool, bool) {}
 
  private:
   NoRecorder record_;
@@ -485,12 +510,13 @@ UnwindResult WalkAlong(ThreadUnwindCache* cache, StackList stacks, bool same_sta
                        uint32_t generation, const CallerFrame& start, uintptr_t* pcs, int max,
                        bool frame_pointers_only) {
   RuleWorkspace* const workspace = cache != nullptr ? &cache->workspace : nullptr;
-  Walk walk(cache, same_stack);
+  Walk walk(cache, same_stack, start.sp);
   Position position = {start.pc, start.sp, start.frame_pointer, false, false};
   int depth = 0;
   int unchanged = 0;
   bool complete = false;
   bool led_nowhere = false;
+  bool guessed_end = false;
   uint32_t good_index = 0;
   uintptr_t good_sp = start.sp;
   for (;;) {
@@ -498,7 +524,7 @@ UnwindResult WalkAlong(ThreadUnwindCache* cache, StackList stacks, bool same_sta
       if (walk.Follow(&position, pcs, max, &depth, &unchanged)) {
         if (cache != nullptr) cache->stack_count = stacks.Finish(false, good_index, good_sp);
         if (depth == 0) pcs[depth++] = start.pc;
-        return {depth, unchanged};
+        return {depth, unchanged, RememberShape(cache, start, max)};
       }
       if (depth == max) break;
     }
@@ -511,7 +537,7 @@ UnwindResult WalkAlong(ThreadUnwindCache* cache, StackList stacks, bool same_sta
     if (frame_pointers_only) rule.cfa_kind = UnwindRule::kFramePointer;
     good_index = stacks.index();
     good_sp = position.sp;
-    if (good_index == 0) walk.AddFrame(position, rule.hidden());
+    if (good_index == 0) walk.AddFrame(position, rule);
     pcs[depth] = Reported(position);
     depth += rule.hidden() ? 0 : 1;
     if (depth == max) break;
@@ -538,13 +564,15 @@ UnwindResult WalkAlong(ThreadUnwindCache* cache, StackList stacks, bool same_sta
       continue;
     }
     complete = step == Step::kEnd;
+    guessed_end = complete && rule.cfa_kind == UnwindRule::kFramePointer;
     led_nowhere = step == Step::kBroken;
     break;
   }
-  walk.Finish(complete);
+  // Where a frame pointer leads nowhere, what is mapped there has a say, too.
+  walk.Finish(complete, (complete && !guessed_end) || depth == max);
   if (cache != nullptr) cache->stack_count = stacks.Finish(led_nowhere, good_index, good_sp);
   if (depth == 0) pcs[depth++] = start.pc;
-  return {depth, 0};
+  return {depth, 0, cache != nullptr ? RememberShape(cache, start, max) : 0};
 }
 
 __attribute__((noinline)) UnwindResult WalkWithoutMemory(uint32_t generation,

@@ -34,6 +34,9 @@ inline void Emit(ThreadState* state, uint32_t shard, uint64_t address, uint64_t 
   if (__builtin_expect(!HasRoom(state, head), 0)) return;
   ring->pending_shard.store(shard + 1, std::memory_order_release);
   Event* const event = &state->events[head & (state->capacity - 1)];
+  // The drain has the next lines in its CPU's cache: they are asked for before they are needed, as
+  // taking a place waits for all stores before it.
+  __builtin_prefetch(&state->events[(head + 8) & (state->capacity - 1)], 1);
   event->address = address;
   event->packed = packed;
   event->ticks = state->last_ticks = ReadTicks();
@@ -57,16 +60,31 @@ inline void StartDrainIfDue(ThreadState* state) {
   }
 }
 
-inline uint32_t CaptureStack(ThreadState* state, const capture::CallerFrame& caller) {
-  const capture::UnwindResult walked =
-      capture::Unwind(reinterpret_cast<capture::ThreadUnwindCache*>(state->unwind_cache), caller,
-                      state->pcs, g_session.settings.depth);
+__attribute__((noinline)) uint32_t WalkStack(ThreadState* state, capture::ThreadUnwindCache* cache,
+                                             const capture::CallerFrame& caller, int limit) {
+  const capture::UnwindResult walked = capture::Unwind(cache, caller, state->pcs, limit);
   bool complete;
   const StackId id =
       g_session.stacks.Intern(&state->memo, state->pcs, walked.depth, walked.unchanged, &complete);
-  if (__builtin_expect(!complete, 0)) CountLoss(LossKind::kStackTableFull);
+  if (__builtin_expect(!complete, 0)) {
+    CountLoss(LossKind::kStackTableFull);
+  } else if (walked.fingerprint != 0) {
+    g_session.stacks.Remember(walked.fingerprint, id);
+  }
   return static_cast<uint32_t>(id);
 }
+
+inline uint32_t CaptureStack(ThreadState* state, const capture::CallerFrame& caller) {
+  auto* const cache = reinterpret_cast<capture::ThreadUnwindCache*>(state->unwind_cache);
+  const int limit = g_session.settings.depth;
+  const uint64_t fingerprint = capture::FindFingerprint(cache, caller, limit);
+  if (__builtin_expect(fingerprint != 0, 1)) {
+    const StackId id = g_session.stacks.Find(fingerprint);
+    if (__builtin_expect(id != StackId{}, 1)) return static_cast<uint32_t>(id);
+  }
+  return WalkStack(state, cache, caller, limit);
+}
+
 
 inline uint64_t Address(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
 

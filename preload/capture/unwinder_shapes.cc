@@ -1,0 +1,108 @@
+#include "preload/capture/unwinder_shapes.h"
+
+#include <atomic>
+
+#include "preload/capture/unwinder_modules.h"
+
+namespace ollamatrace::capture {
+namespace {
+
+// cache->memory and the limit, as one number.
+uint32_t WalkKind(const ThreadUnwindCache& cache, int max) {
+  return cache.memory * 2654435761u ^ static_cast<uint32_t>(max);
+}
+
+// The words on which a walk depended, as places of a shape.
+class PlaceList {
+ public:
+  explicit PlaceList(uintptr_t sp) : sp_(sp) {}
+
+  void Add(const Check& check) {
+    const uintptr_t distance = reinterpret_cast<uintptr_t>(check.address) - sp_;
+    // Words in front of sp (a function that is about to return) are none of a shape's.
+    if ((distance & 7) != 0 || distance >= kMaxDistance || count_ == StackShape::kMaxWords) {
+      fits_ = false;
+      return;
+    }
+    places_[count_++] = static_cast<uint16_t>(distance / 8);
+    if (distance + 8 > reach_) reach_ = static_cast<uint32_t>(distance + 8);
+  }
+  bool fits() const { return fits_; }
+  int count() const { return count_; }
+  uint32_t reach() const { return reach_; }
+
+  // Writes them to `out`, the last one of an odd number twice. Answers how many it wrote.
+  int CopyTo(uint16_t* out) const {
+    for (int i = 0; i < count_; ++i) out[i] = places_[i];
+    if ((count_ & 1) == 0) return count_;
+    out[count_] = places_[count_ - 1];
+    return count_ + 1;
+  }
+
+ private:
+  static constexpr uintptr_t kMaxDistance = uintptr_t{8} << 16;
+
+  const uintptr_t sp_;
+  int count_ = 0;
+  uint32_t reach_ = 0;
+  bool fits_ = true;
+  uint16_t places_[StackShape::kMaxWords];
+};
+
+}  // namespace
+
+uint64_t RememberShape(ThreadUnwindCache* cache, const CallerFrame& start, int max) {
+  const FrameZone& zone = cache->zones[cache->zone];
+  if (!zone.determined || zone.begin == zone.end || zone.end - zone.begin > StackShape::kMaxWords) {
+    return 0;
+  }
+  PlaceList addresses(start.sp);
+  PlaceList values(start.sp);
+  // From the outermost frame inwards, so that it is known whether anybody asks for the frame
+  // pointer that a step reads.
+  bool wanted = false;
+  const Frame* const begin = zone.frames + zone.begin;
+  for (const Frame* frame = zone.frames + zone.end; frame-- != begin;) {
+    const Check* check = zone.checks + frame->first_check;
+    uint32_t count = frame[1].first_check - frame->first_check;
+    if (count != 0 && frame->loads_bp) {
+      --count;
+      if (wanted) values.Add(check[count]);
+    }
+    // The return address; before it, where a function realigned its stack, the next frame's place.
+    if (count != 0) addresses.Add(check[count - 1]);
+    if (count > 1) values.Add(check[0]);
+    if (count > 2) return 0;
+    wanted = frame->uses_bp || (wanted && !frame->loads_bp);
+  }
+  if (!addresses.fits() || !values.fits() || addresses.count() + values.count() > StackShape::kMaxWords - 2) {
+    return 0;
+  }
+  StackShape* const shape = &cache->shapes[StackShapeIndex(start.pc, start.sp)];
+  shape->pc = 0;  // no shape as long as it is being made: a signal handler may never return here
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  shape->sp = start.sp;
+  shape->walk = WalkKind(*cache, max);
+  shape->reach = addresses.reach() > values.reach() ? addresses.reach() : values.reach();
+  shape->addresses = static_cast<uint8_t>(addresses.CopyTo(shape->places));
+  shape->values = static_cast<uint8_t>(values.CopyTo(shape->places + shape->addresses));
+  shape->frame_pointer_counts = wanted;
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  shape->pc = start.pc;
+  return Fingerprint(*shape, start.frame_pointer);
+}
+
+uint64_t FindFingerprint(const ThreadUnwindCache* cache, const CallerFrame& start, int max) {
+  const StackShape& shape = cache->shapes[StackShapeIndex(start.pc, start.sp)];
+  if (shape.pc != start.pc || shape.sp != start.sp) return 0;
+  const StackBounds& bounds = cache->stacks[0];
+  const bool usable =
+      cache->walking == 0 &&  // else this is a handler, and the cache is being changed
+      cache->thread == reinterpret_cast<uintptr_t>(__builtin_thread_pointer()) &&
+      cache->stack_count != 0 && (cache->memory & 0xffff) == ModuleGeneration() &&
+      shape.walk == WalkKind(*cache, max) && start.sp - 8 >= bounds.low &&
+      start.sp + shape.reach <= bounds.high && start.sp < bounds.high;
+  return usable ? Fingerprint(shape, start.frame_pointer) : 0;
+}
+
+}  // namespace ollamatrace::capture
