@@ -308,7 +308,7 @@ inline constexpr uint64_t kRingsOffset = 2u << 20;
 inline constexpr uint32_t kMaxRings = 4096;
 inline constexpr uint64_t kRingDataOffset = 4u << 20;
 inline constexpr uint32_t kLargeRings = 16;
-inline constexpr uint32_t kLargeRingEvents = 2048;  // 64 KiB
+inline constexpr uint32_t kLargeRingEvents = 8192;  // 256 KiB
 inline constexpr uint32_t kSmallRingEvents = 256;   // 8 KiB
 
 inline constexpr uint64_t kNodesOffset = 40u << 20;

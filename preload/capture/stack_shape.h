@@ -36,8 +36,6 @@ struct alignas(64) StackShape {
 };
 static_assert(sizeof(StackShape) == 128);
 
-__extension__ using Product = unsigned __int128;
-
 // Of a thread, by pc and sp.
 inline constexpr int kStackShapes = 256;
 
@@ -47,31 +45,50 @@ inline uint32_t StackShapeIndex(uintptr_t pc, uintptr_t sp) {
 }
 static_assert(kStackShapes == 1 << 8);
 
+// One factor for each place: random and odd.
+inline constexpr int kFactors = StackShape::kMaxWords + 2;
+alignas(64) inline constexpr uint64_t kShapeFactors[kFactors] = {
+    0xea8ff5f8d837115f, 0x50a74cff026f4c85, 0x8f8de0e973e1d037, 0xf11fc8de3eb459c9,
+    0x856980bb0977e471, 0x2e7abed5658ef30d, 0x7ad367d4ab3e1d35, 0xf99e6ae5c3c79559,
+    0x4c1d5c6a1f99f50d, 0x9fddb5fef1217709, 0xd7bfc82d73d9c869, 0x0dd6a32cc059f535,
+    0x9c86269bdefda9ab, 0xd9f0b7c0e6f6dabf, 0xc1ace0d9a2729d41, 0xdd1c84e44fa930d7,
+    0xdaaf6ec4a380626b, 0x0b1f3790be06f2fd, 0x9e19cfdf06744ffb, 0xea3d9d2048ecf043,
+    0xa7e3deeab99a14f9, 0x2d4579fe90cf3f1d, 0x151bc8cc9eddb5e7, 0x46d1d9af3dd4d0f3,
+    0xaac307276f67594f, 0x539bc950fc1a4093, 0x3de54e17c7836f95, 0x5f1bfb255eef1f8d,
+    0x448fdfc9b2829097, 0x975d8cbac0ba9e79, 0x53c70a70c92c2151, 0xcf9e4f4204fb1857,
+    0xc1f03b05c05c6f97, 0xa3d1165a531a0ded, 0xbabeab119dfba361, 0x64403c6a70d43907,
+    0x1ede424776790f49, 0x71cc128fb45bd901, 0x3a29c5c1268ca41b, 0x704540b76a0154ad,
+    0x9819e59f32cd0701, 0x0cab9e0c7015eb97, 0xe99c648c9c1726bd, 0xe0284275ec9bbfdf,
+    0xa5196bd0bcde15a1, 0x32f46174fc86bb1d, 0x7d21e6ef4db35835, 0x1fe52838127f92fd,
+    0x89db0d451ea7b5e5, 0x6744c1d7ac7f6c5f, 0xb09acdcde48041e7, 0xea96e66bd684b74b};
+
 // Of the stack as it is now. The words from shape.sp to shape.sp + shape.reach can be read.
-// Never 0.
+// Never 0. Multilinear (a sum of products by independent factors, modulo 2^64): stacks that differ
+// in one word differ, others collide with a probability of 2^-64 for each trailing zero bit more
+// that their differences have in common, twice that. No product waits for another one.
 inline uint64_t Fingerprint(const StackShape& shape, uintptr_t frame_pointer) {
-  constexpr uint64_t kStep = UINT64_C(0xA0761D6478BD642F);
-  constexpr uint64_t kOther = UINT64_C(0xE7037ED1A0B428DB);
   const auto* const words = reinterpret_cast<const uint64_t*>(shape.sp);
-  auto mix = [](uint64_t a, uint64_t b) {
-    const auto product = static_cast<Product>(a) * b;
-    return static_cast<uint64_t>(product) ^ static_cast<uint64_t>(product >> 64);
-  };
-  uint64_t sum = mix(shape.pc ^ kOther, (uint64_t{shape.walk} << 16 | uint64_t{shape.addresses} << 8 |
-                                         shape.values) ^
-                                            kStep);
-  // The products do not wait for each other.
-  uint64_t key = kStep;
   const uint16_t* place = shape.places;
-  for (int i = 0; i < shape.addresses; i += 2, place += 2, key += 2 * kOther) {
-    sum += mix(words[place[0]] ^ key, words[place[1]] ^ (key + kOther));
+  const uint16_t* const addresses_end = place + shape.addresses;
+  const uint16_t* const end = addresses_end + shape.values;
+  const uint64_t* factor = kShapeFactors;
+  uint64_t even = shape.pc * factor[0];
+  uint64_t odd = shape.frame_pointer_counts ? (frame_pointer - shape.sp) * factor[1] : 0;
+  factor += 2;
+  for (; place != addresses_end; place += 2, factor += 2) {
+    even += words[place[0]] * factor[0];
+    odd += words[place[1]] * factor[1];
   }
-  for (int i = 0; i < shape.values; i += 2, place += 2, key += 2 * kOther) {
-    sum += mix((words[place[0]] - shape.sp) ^ key, (words[place[1]] - shape.sp) ^ (key + kOther));
+  for (; place != end; place += 2, factor += 2) {
+    even += (words[place[0]] - shape.sp) * factor[0];
+    odd += (words[place[1]] - shape.sp) * factor[1];
   }
-  if (shape.frame_pointer_counts) sum += mix((frame_pointer - shape.sp) ^ key, kOther);
-  const uint64_t fingerprint = mix(sum ^ kStep, kOther);
-  return fingerprint != 0 ? fingerprint : 1;
+  uint64_t hash = even + odd;
+  hash ^= uint64_t{shape.walk} << 20 ^ uint64_t{shape.addresses} << 8 ^ shape.values;
+  hash ^= hash >> 32;
+  hash *= UINT64_C(0xD6E8FEB86659FD93);
+  hash ^= hash >> 32;
+  return hash != 0 ? hash : 1;
 }
 
 }  // namespace ollamatrace::capture

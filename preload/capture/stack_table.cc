@@ -6,9 +6,6 @@ namespace ollamatrace {
 namespace {
 
 constexpr uint32_t kLevelBits[] = {13, 17, 20};
-constexpr uint32_t kSeenBits = 15;
-constexpr uint64_t kIdMask = kMaxNodes - 1;
-static_assert((kMaxNodes & kIdMask) == 0);
 constexpr uint64_t kHashFactor = UINT64_C(0x9E3779B97F4A7C15);
 
 uint64_t Hash(uint32_t parent, uintptr_t pc) {
@@ -25,13 +22,13 @@ uint64_t Mixed(uint64_t hash) { return hash ^ hash >> 29; }
 size_t StackTableBytes() {
   size_t words = kMaxNodes;
   for (const uint32_t bits : kLevelBits) words += size_t{1} << bits;
-  return (size_t{1} << kSeenBits) * sizeof(SeenLine) + words * sizeof(uint32_t);
+  return (size_t{1} << kSeenLineBits) * sizeof(SeenLine) + words * sizeof(uint32_t);
 }
 
 void StackTable::Init(Journal* journal, void* memory) {
   journal_ = journal;
   seen_ = static_cast<SeenLine*>(memory);
-  auto* words = reinterpret_cast<uint32_t*>(seen_ + (size_t{1} << kSeenBits));
+  auto* words = reinterpret_cast<uint32_t*>(seen_ + (size_t{1} << kSeenLineBits));
   uint32_t from = 0;
   for (int i = 0; i < kLevels; ++i) {
     levels_[i] = {reinterpret_cast<std::atomic<uint32_t>*>(words), kLevelBits[i], from};
@@ -41,28 +38,25 @@ void StackTable::Init(Journal* journal, void* memory) {
   next_ = words;
 }
 
-StackId StackTable::Find(uint64_t hash) const {
-  const SeenLine& line = seen_[hash & ((uint64_t{1} << kSeenBits) - 1)];
-  uint64_t id = 0;
-  // Where in its line a stack stands is not to be guessed: no branch.
-  for (const std::atomic<uint64_t>& word : line.words) {
-    const uint64_t differs = word.load(std::memory_order_acquire) ^ hash;
-    id = (differs & ~kIdMask) == 0 ? differs ^ hash : id;
+StackId StackTable::FindElsewhere(uint64_t hash) const {
+  for (const std::atomic<uint64_t>& word : LineOf(hash)->words) {
+    const uint64_t value = word.load(std::memory_order_acquire);
+    if (((value ^ hash) & ~kIdMask) == 0) return StackId{static_cast<uint32_t>(value & kIdMask)};
   }
-  return StackId{static_cast<uint32_t>(id & kIdMask)};
+  return StackId{};
 }
 
 void StackTable::Remember(uint64_t hash, StackId id) {
-  SeenLine* const line = &seen_[hash & ((uint64_t{1} << kSeenBits) - 1)];
-  const uint64_t word = (hash & ~kIdMask) | static_cast<uint32_t>(id);
-  std::atomic<uint64_t>* victim = &line->words[hash >> (64 - 3)];
-  for (std::atomic<uint64_t>& other : line->words) {
-    if ((other.load(std::memory_order_relaxed) & kIdMask) == 0) {
-      victim = &other;
+  SeenLine* const line = LineOf(hash);
+  std::atomic<uint64_t>* place = &line->words[FirstPlace(hash)];
+  if ((place->load(std::memory_order_relaxed) & kIdMask) != 0) {
+    for (std::atomic<uint64_t>& other : line->words) {
+      if ((other.load(std::memory_order_relaxed) & kIdMask) != 0) continue;
+      place = &other;
       break;
     }
   }
-  victim->store(word, std::memory_order_release);
+  place->store((hash & ~kIdMask) | static_cast<uint32_t>(id), std::memory_order_release);
 }
 
 StackId StackTable::Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int unchanged,

@@ -23,8 +23,11 @@ namespace ollamatrace {
 using capture::kExactPc;
 
 // What stacks were seen with: a cache line of words, each an id below 42 bits of its hash; 0: none.
-// The lower bits of the hash say which line. So two stacks are taken for one when 57 bits of their
-// hashes agree.
+// The lower bits of the hash say which line and which place of it comes first. So two stacks are
+// taken for one when 57 bits of their hashes agree.
+inline constexpr uint32_t kSeenLineBits = 15;
+inline constexpr uint64_t kIdMask = kMaxNodes - 1;
+static_assert((kMaxNodes & kIdMask) == 0);
 struct alignas(64) SeenLine {
   static constexpr int kWords = 8;
   std::atomic<uint64_t> words[kWords];
@@ -52,10 +55,24 @@ class StackTable {
 
   // A stack by a number that stands for it (capture::FindFingerprint); 0 when it is not known, or
   // not any more.
-  StackId Find(uint64_t fingerprint) const;
+  StackId Find(uint64_t fingerprint) const {
+    const uint64_t word =
+        LineOf(fingerprint)->words[FirstPlace(fingerprint)].load(std::memory_order_acquire);
+    if (__builtin_expect(((word ^ fingerprint) & ~kIdMask) == 0, 1)) {
+      return StackId{static_cast<uint32_t>(word & kIdMask)};
+    }
+    return FindElsewhere(fingerprint);
+  }
   void Remember(uint64_t fingerprint, StackId id);
 
  private:
+  SeenLine* LineOf(uint64_t hash) const {
+    return &seen_[hash & ((uint64_t{1} << kSeenLineBits) - 1)];
+  }
+  static uint32_t FirstPlace(uint64_t hash) {
+    return static_cast<uint32_t>(hash >> kSeenLineBits) % SeenLine::kWords;
+  }
+  StackId FindElsewhere(uint64_t hash) const;
   uint32_t FindOrAdd(uint32_t parent, uintptr_t pc);
 
   // Chains of nodes. A small table serves small programs without touching much memory; each level

@@ -138,6 +138,7 @@ class BusyTime {
 // One batch of what the rings hold.
 RingsStatus BatchOfRings(Drain* drain) {
   drain->events = 0;
+  drain->fullest = 0;
   const bool evicted = Evict(drain);
   const RingsStatus status = DrainRings(drain);
   if (drain->undo.open()) CommitBatch(drain);
@@ -467,6 +468,8 @@ DrainStatus DrainFinish(Drain* drain, EndKind kind) {
                              std::memory_order_release);
   return DrainStatus::kIdle;
 }
+
+uint32_t DrainFullest(const Drain* drain) { return drain->fullest; }
 
 long DrainFailure(const Drain* drain) { return drain->failure; }
 

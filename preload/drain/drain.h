@@ -55,6 +55,10 @@ enum class DrainStatus : uint8_t {
 // producer that waits for room sets it before it calls.
 DrainStatus DrainBatch(Drain* drain, bool may_write);
 
+// How full the fullest ring was that the last batch visited: of kFullRing.
+inline constexpr uint32_t kFullRing = 1024;
+uint32_t DrainFullest(const Drain* drain);
+
 // Stages a sample and the losses that changed. pooled_* are filled in here; tracer_cpu_ns (time
 // spent in the drain) and tracer_bytes (pages of the journal and of the drain in use, about) where
 // the caller left them unknown. kPaused and kFull: nothing was staged.

@@ -71,6 +71,7 @@ struct Drain {
   uint32_t hot_count, touched_count, limbo_count;
   uint32_t first_hot;  // where the next batch begins
   uint32_t events;     // consumed in this batch
+  uint32_t fullest;    // see DrainFullest
   uint32_t stage_limit;
   uint64_t scanned_ns;  // when all rings were looked at
   bool finishing;

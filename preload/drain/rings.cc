@@ -85,6 +85,8 @@ Visit VisitRing(Drain* drain, uint32_t ring) {
     TouchRing(drain, ring);
     return Visit::kEmpty;
   }
+  const auto full = static_cast<uint32_t>((head - tail) * kFullRing / capacity);
+  if (full >= drain->fullest) drain->fullest = full + 1;
   const Event* const events = drain->journal->ring_events(ring);
   if (Ahead(*drain, events[tail & (capacity - 1)]) > 0) return Visit::kWaiting;
   if (!StageDefinitions(drain)) return Visit::kBatchFull;

@@ -25,7 +25,7 @@ inline bool HasRoom(ThreadState* state, uint64_t head) {
   return true;
 }
 
-inline void Emit(ThreadState* state, uint32_t shard, uint64_t address, uint64_t packed,
+inline __attribute__((always_inline)) void Emit(ThreadState* state, uint32_t shard, uint64_t address, uint64_t packed,
                  uint32_t stack) {
   RingEntry* const ring = state->ring;
   // The ring's word alone says how far the thread is: a handler may have left an Emit at any point.
@@ -47,7 +47,7 @@ inline void Emit(ThreadState* state, uint32_t shard, uint64_t address, uint64_t 
   if (__builtin_expect(((head + 1) & (kHintEvents - 1)) == 0, 0)) {
     state->released = ring->released.load(std::memory_order_acquire);
     state->drain_due =
-        !DrainHint(head + 1 - state->released >= state->capacity / 2) && head + 1 >= kQuietEvents;
+        !DrainHint(head + 1 - state->released >= state->capacity / 4 * 3) && head + 1 >= kQuietEvents;
   }
 }
 

@@ -31,9 +31,14 @@ constexpr uint64_t kFinalMapNs = 200'000'000;
 constexpr uint64_t kWorthALookNs = 50'000'000;
 // Nodes whose space is reserved ahead, so that the target's threads need no system call for it.
 constexpr uint64_t kNodesAhead = 16384;
-// While there is work the thread looks again after this long, then more and more seldom.
+// While there is work the thread looks again when it expects the fullest ring to be so full, of
+// kFullRing: a producer that has to wake it pays for that, and one whose events are read while it
+// writes them waits for its cache. When there is none, it looks more and more seldom.
+constexpr uint32_t kWantedFull = kFullRing / 3;
+constexpr uint64_t kShortestNapNs = 50'000;
 constexpr uint64_t kShortNapNs = 2'000'000;
 constexpr uint64_t kLongNapNs = 1'000'000'000;
+constexpr unsigned long kTimerSlackNs = 5'000;
 // A batch makes room for some: were all woken that wait, hundreds would keep the CPUs from the
 // drain. Those that wait longest come first; each so many more wait as long again.
 constexpr int kWokenByBatch = 64;
@@ -122,10 +127,12 @@ void* Run(void*) {
   g_running.store(kRuns, std::memory_order_release);
   sys::FutexWake(&g_running, 1);
   sys::Call(__NR_prctl, 15 /* PR_SET_NAME */, sys::Arg("ollamatrace"));
+  sys::Call(__NR_prctl, 29 /* PR_SET_TIMERSLACK */, kTimerSlackNs);
   const bool samples = g_session.settings.sample_ns != 0;
   const uint64_t interval = samples ? g_session.settings.sample_ns : kLongNapNs;
   uint64_t next_sample = MonotonicNs();
   uint64_t nap = kShortNapNs;
+  uint64_t last_batch = MonotonicNs();
   while (GateIsOpen()) {
     if (g_finish.load(std::memory_order_seq_cst)) {
       FinishSession();
@@ -155,13 +162,21 @@ void* Run(void*) {
       continue;
     }
     uint64_t pause = nap;
+    const uint32_t fullest = DrainFullest(g_session.drain);
+    if (status == DrainStatus::kIdle && fullest != 0) {
+      pause = (now - last_batch) * kWantedFull / fullest;
+      if (pause < kShortestNapNs) pause = kShortestNapNs;
+      if (pause > kShortNapNs) pause = kShortNapNs;
+    }
+    last_batch = now;
     if (next_sample > now && next_sample - now < pause) pause = next_sample - now;
     const struct timespec timeout = Duration(pause);
     g_asleep.store(1, std::memory_order_seq_cst);
     if (g_finish.load(std::memory_order_seq_cst)) continue;
     const long result = sys::FutexWait(&g_asleep, 1, &timeout);
     g_asleep.store(0, std::memory_order_relaxed);
-    nap = result == -ETIMEDOUT ? (nap * 2 < kLongNapNs ? nap * 2 : kLongNapNs) : kShortNapNs;
+    const bool quiet = result == -ETIMEDOUT && fullest == 0;
+    nap = quiet ? (nap * 2 < kLongNapNs ? nap * 2 : kLongNapNs) : kShortNapNs;
   }
   g_running.store(0, std::memory_order_release);
   sys::FutexWake(&g_running, INT_MAX);
