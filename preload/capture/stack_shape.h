@@ -25,10 +25,10 @@ struct alignas(64) StackShape {
 
   uintptr_t pc;  // of the walk's start; 0: no shape
   uintptr_t sp;
-  uint32_t walk;  // by what kind of walk it was found: a hash of module generation and limits
+  uint32_t walk;   // by what kind of walk it was found: a hash of module generation and limits
   uint32_t reach;  // bytes from sp to the end of the outermost word
-  // Words of 8 bytes above sp: `addresses` return addresses, then `values` frame pointers. Both
-  // numbers are even; the last one of an odd list is there twice.
+  // Words of 8 bytes above sp: `addresses` return addresses, then `values` frame pointers. The
+  // numbers are multiples of 4 and 2; the last word is there as often as it needs.
   uint8_t addresses;
   uint8_t values;
   bool frame_pointer_counts;  // the one that the walk started with
@@ -75,16 +75,18 @@ inline uint64_t Fingerprint(const StackShape& shape, uintptr_t frame_pointer) {
   uint64_t even = shape.pc * factor[0];
   uint64_t odd = shape.frame_pointer_counts ? (frame_pointer - shape.sp) * factor[1] : 0;
   factor += 2;
-  for (; place != addresses_end; place += 2, factor += 2) {
+  for (; place != addresses_end; place += 4, factor += 4) {
     even += words[place[0]] * factor[0];
     odd += words[place[1]] * factor[1];
+    even += words[place[2]] * factor[2];
+    odd += words[place[3]] * factor[3];
   }
   for (; place != end; place += 2, factor += 2) {
     even += (words[place[0]] - shape.sp) * factor[0];
     odd += (words[place[1]] - shape.sp) * factor[1];
   }
   uint64_t hash = even + odd;
-  hash ^= uint64_t{shape.walk} << 20 ^ uint64_t{shape.addresses} << 8 ^ shape.values;
+  hash ^= uint64_t{shape.walk} << 20 ^ uint64_t { shape.addresses } << 8 ^ shape.values;
   hash ^= hash >> 32;
   hash *= UINT64_C(0xD6E8FEB86659FD93);
   hash ^= hash >> 32;

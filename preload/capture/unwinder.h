@@ -43,18 +43,12 @@ struct UnwindResult {
   int depth;      // program counters written
   int unchanged;  // of these, how many of the outermost are the very ones that the previous walk
                   // with this cache returned as its outermost; 0 when that isn't known
-  uint64_t fingerprint;  // of this stack, see FindFingerprint; 0: it has none
+  uint64_t fingerprint;  // of this stack, see unwinder_shapes.h; 0: it has none
 };
 
 // Set in a program counter that is exact (a signal interrupted the frame there), not a return
 // address.
 inline constexpr uintptr_t kExactPc = uintptr_t{1} << 63;
-
-// A number that tells stacks apart, without a walk: if Unwind once gave it with a stack, it would
-// give the same stack (and limit) now. 0: this cache knows none for this place; then walk. Any
-// thread's cache gives the same number for the same stack. Holds under the promises of Unwind;
-// two stacks share one by accident of 64 bits.
-uint64_t FindFingerprint(const ThreadUnwindCache* cache, const CallerFrame& start, int max);
 
 // Walks outward from `start` (which is frame 0) and writes at most `max` return addresses,
 // innermost first; exact program counters are marked with kExactPc. Frames of modules registered as

@@ -11,6 +11,9 @@
 #include "preload/capture/unwinder.h"
 
 namespace ollamatrace::capture {
+
+constinit std::atomic<uint32_t> g_module_generation = 1;
+
 namespace {
 
 constexpr int kMaxModules = 2048;
@@ -48,12 +51,16 @@ struct Slot {
 
 struct List {
   std::atomic<uint32_t> sequence;  // odd while it is being changed
-  std::atomic<uint32_t> changes;
   std::atomic<int> count;
   Slot slots[kMaxModules];  // sorted by code_begin, without overlaps
 };
 
 constinit List g_list = {};
+
+void NextGeneration() {
+  const uint32_t generation = g_module_generation.load(std::memory_order_relaxed);
+  g_module_generation.store(generation % 0xffff + 1, std::memory_order_release);
+}
 
 // glibc's struct dl_find_object, <bits/dl_find_object.h>; declared here so that older headers build
 // it too.
@@ -129,7 +136,7 @@ class Change {
   }
   ~Change() {
     std::atomic_thread_fence(std::memory_order_seq_cst);
-    g_list.changes.fetch_add(1, std::memory_order_relaxed);
+    NextGeneration();
     g_list.sequence.fetch_add(1, std::memory_order_release);
   }
   Change(const Change&) = delete;
@@ -262,8 +269,6 @@ bool IsObjectAt(uintptr_t begin) {
          begin - reinterpret_cast<uintptr_t>(object.map_start) < kPageBytes;
 }
 
-uint32_t ModuleGeneration() { return g_list.changes.load(std::memory_order_acquire) % 0xffff + 1; }
-
 void ResolveDlFindObject() {
   g_dl_find_object.store(reinterpret_cast<DlFindObject>(dlsym(RTLD_DEFAULT, "_dl_find_object")),
                          std::memory_order_relaxed);
@@ -331,7 +336,7 @@ void UnregisterModule(uintptr_t address) {
 
 void UnregisterAllModules() {
   g_list.count.store(0, std::memory_order_relaxed);
-  g_list.changes.fetch_add(1, std::memory_order_relaxed);
+  NextGeneration();
   g_list.sequence.fetch_add(2 - (g_list.sequence.load(std::memory_order_relaxed) & 1),
                             std::memory_order_release);
 }

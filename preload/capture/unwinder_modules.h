@@ -5,6 +5,7 @@
 // lock (a sequence count tells them when to look again); RegisterModule and its like, declared in
 // unwinder.h, are the writers.
 
+#include <atomic>
 #include <cstdint>
 
 #include "preload/capture/cfi_section.h"
@@ -40,7 +41,8 @@ bool IsObjectAt(uintptr_t begin);
 
 // A number that changes whenever the list does; never 0, and below 2^16. What was learnt from the
 // list under another number is void.
-uint32_t ModuleGeneration();
+extern std::atomic<uint32_t> g_module_generation;
+inline uint32_t ModuleGeneration() { return g_module_generation.load(std::memory_order_acquire); }
 
 // Finds _dl_find_object (glibc 2.35). At a moment when dlsym is safe.
 void ResolveDlFindObject();

@@ -2,15 +2,8 @@
 
 #include <atomic>
 
-#include "preload/capture/unwinder_modules.h"
-
 namespace ollamatrace::capture {
 namespace {
-
-// cache->memory and the limit, as one number.
-uint32_t WalkKind(const ThreadUnwindCache& cache, int max) {
-  return cache.memory * 2654435761u ^ static_cast<uint32_t>(max);
-}
 
 // The words on which a walk depended, as places of a shape.
 class PlaceList {
@@ -31,12 +24,14 @@ class PlaceList {
   int count() const { return count_; }
   uint32_t reach() const { return reach_; }
 
-  // Writes them to `out`, the last one of an odd number twice. Answers how many it wrote.
-  int CopyTo(uint16_t* out) const {
-    for (int i = 0; i < count_; ++i) out[i] = places_[i];
-    if ((count_ & 1) == 0) return count_;
-    out[count_] = places_[count_ - 1];
-    return count_ + 1;
+  // Writes them to `out`, the last one again until their number is a multiple of `of`. Answers how
+  // many it wrote.
+  int CopyTo(uint16_t* out, int of) const {
+    int written = 0;
+    for (; written < count_ || written % of != 0; ++written) {
+      out[written] = places_[written < count_ ? written : count_ - 1];
+    }
+    return written;
   }
 
  private:
@@ -75,7 +70,8 @@ uint64_t RememberShape(ThreadUnwindCache* cache, const CallerFrame& start, int m
     if (count > 2) return 0;
     wanted = frame->uses_bp || (wanted && !frame->loads_bp);
   }
-  if (!addresses.fits() || !values.fits() || addresses.count() + values.count() > StackShape::kMaxWords - 2) {
+  if (!addresses.fits() || !values.fits() ||
+      addresses.count() + values.count() > StackShape::kMaxWords - 4) {
     return 0;
   }
   StackShape* const shape = &cache->shapes[StackShapeIndex(start.pc, start.sp)];
@@ -84,25 +80,12 @@ uint64_t RememberShape(ThreadUnwindCache* cache, const CallerFrame& start, int m
   shape->sp = start.sp;
   shape->walk = WalkKind(*cache, max);
   shape->reach = addresses.reach() > values.reach() ? addresses.reach() : values.reach();
-  shape->addresses = static_cast<uint8_t>(addresses.CopyTo(shape->places));
-  shape->values = static_cast<uint8_t>(values.CopyTo(shape->places + shape->addresses));
+  shape->addresses = static_cast<uint8_t>(addresses.CopyTo(shape->places, 4));
+  shape->values = static_cast<uint8_t>(values.CopyTo(shape->places + shape->addresses, 2));
   shape->frame_pointer_counts = wanted;
   std::atomic_signal_fence(std::memory_order_seq_cst);
   shape->pc = start.pc;
   return Fingerprint(*shape, start.frame_pointer);
-}
-
-uint64_t FindFingerprint(const ThreadUnwindCache* cache, const CallerFrame& start, int max) {
-  const StackShape& shape = cache->shapes[StackShapeIndex(start.pc, start.sp)];
-  if (shape.pc != start.pc || shape.sp != start.sp) return 0;
-  const StackBounds& bounds = cache->stacks[0];
-  const bool usable =
-      cache->walking == 0 &&  // else this is a handler, and the cache is being changed
-      cache->thread == reinterpret_cast<uintptr_t>(__builtin_thread_pointer()) &&
-      cache->stack_count != 0 && (cache->memory & 0xffff) == ModuleGeneration() &&
-      shape.walk == WalkKind(*cache, max) && start.sp - 8 >= bounds.low &&
-      start.sp + shape.reach <= bounds.high && start.sp < bounds.high;
-  return usable ? Fingerprint(shape, start.frame_pointer) : 0;
 }
 
 }  // namespace ollamatrace::capture

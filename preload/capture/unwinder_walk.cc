@@ -40,8 +40,8 @@ class Recorder {
   void AddFrame(const Position& position, UnwindRule rule) {
     if (!Begin(rule.hidden())) return;
     const auto check = static_cast<uint32_t>(check_ - zone_->checks);
-    *frame_++ = {Reported(position),    position.sp,   position.bp, check,
-                 position.exact, rule.hidden(), UsesBp(rule), LoadsBp(rule)};
+    *frame_++ = {Reported(position), position.sp,   position.bp,  check,
+                 position.exact,     rule.hidden(), UsesBp(rule), LoadsBp(rule)};
   }
   void AddCheck(uintptr_t address, uintptr_t value) {
     check_->address = reinterpret_cast<const uintptr_t*>(address);
@@ -62,8 +62,8 @@ class Recorder {
   void Close() { closed_ = true; }
   bool closed() const { return closed_; }
 
-  // Ends the record. When it isn't complete, what the last step read is left out. `determined`: these
-  // words led the walk to where it ended, and nothing else did.
+  // Ends the record. When it isn't complete, what the last step read is left out. `determined`:
+  // these words led the walk to where it ended, and nothing else did.
   void Finish(bool complete, bool determined) {
     if (closed_) complete = determined = false;
     if (!complete) check_ = last_step_;
@@ -318,12 +318,14 @@ uint32_t FirstHolding(const FrameZone& zone, uintptr_t sp) {
   constexpr uintptr_t kTop = uintptr_t{1} << 63;
   // Four at a time without a branch: they nearly always hold.
   while (check - begin >= 4 &&
-         ((below(check[-1]) | below(check[-2]) | below(check[-3]) | below(check[-4])) & kTop) == 0 &&
+         ((below(check[-1]) | below(check[-2]) | below(check[-3]) | below(check[-4])) & kTop) ==
+             0 &&
          ((*check[-1].address ^ check[-1].value) | (*check[-2].address ^ check[-2].value) |
           (*check[-3].address ^ check[-3].value) | (*check[-4].address ^ check[-4].value)) == 0) {
     check -= 4;
   }
-  while (check != begin && (below(check[-1]) & kTop) == 0 && *check[-1].address == check[-1].value) {
+  while (check != begin && (below(check[-1]) & kTop) == 0 &&
+         *check[-1].address == check[-1].value) {
     --check;
   }
   return static_cast<uint32_t>(check - zone.checks);

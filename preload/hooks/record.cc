@@ -1,5 +1,6 @@
 #include "preload/hooks/record.h"
 
+#include "preload/capture/unwinder_shapes.h"
 #include "preload/hooks/real.h"
 #include "preload/hooks/sampling.h"
 
@@ -25,8 +26,8 @@ inline bool HasRoom(ThreadState* state, uint64_t head) {
   return true;
 }
 
-inline __attribute__((always_inline)) void Emit(ThreadState* state, uint32_t shard, uint64_t address, uint64_t packed,
-                 uint32_t stack) {
+inline __attribute__((always_inline)) void Emit(ThreadState* state, uint32_t shard,
+                                                uint64_t address, uint64_t packed, uint32_t stack) {
   RingEntry* const ring = state->ring;
   // The ring's word alone says how far the thread is: a handler may have left an Emit at any point.
   const uint64_t head = ring->head.load(std::memory_order_relaxed);
@@ -46,8 +47,8 @@ inline __attribute__((always_inline)) void Emit(ThreadState* state, uint32_t sha
   ring->pending_shard.store(0, std::memory_order_release);
   if (__builtin_expect(((head + 1) & (kHintEvents - 1)) == 0, 0)) {
     state->released = ring->released.load(std::memory_order_acquire);
-    state->drain_due =
-        !DrainHint(head + 1 - state->released >= state->capacity / 4 * 3) && head + 1 >= kQuietEvents;
+    state->drain_due = !DrainHint(head + 1 - state->released >= state->capacity / 4 * 3) &&
+                       head + 1 >= kQuietEvents;
   }
 }
 
@@ -74,7 +75,8 @@ __attribute__((noinline)) uint32_t WalkStack(ThreadState* state, capture::Thread
   return static_cast<uint32_t>(id);
 }
 
-inline uint32_t CaptureStack(ThreadState* state, const capture::CallerFrame& caller) {
+inline __attribute__((always_inline)) uint32_t CaptureStack(ThreadState* state,
+                                                            const capture::CallerFrame& caller) {
   auto* const cache = reinterpret_cast<capture::ThreadUnwindCache*>(state->unwind_cache);
   const int limit = g_session.settings.depth;
   const uint64_t fingerprint = capture::FindFingerprint(cache, caller, limit);
@@ -85,11 +87,11 @@ inline uint32_t CaptureStack(ThreadState* state, const capture::CallerFrame& cal
   return WalkStack(state, cache, caller, limit);
 }
 
-
 inline uint64_t Address(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }
 
-inline void RecordHeap(EventKind kind, const void* block, size_t size, AllocFunction function,
-                       uint32_t stack, ThreadState* state) {
+inline __attribute__((always_inline)) void RecordHeap(EventKind kind, const void* block,
+                                                      size_t size, AllocFunction function,
+                                                      uint32_t stack, ThreadState* state) {
   Emit(state, HeapShard(Address(block)), Address(block),
        PackEvent(kind, function, static_cast<uint8_t>(Domain::kHeap), size), stack);
 }
