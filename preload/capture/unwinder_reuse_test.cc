@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 #include <setjmp.h>
 
+#include <map>
 #include <stdexcept>
 
 #include "preload/capture/unwinder.h"
+#include "preload/capture/unwinder_shapes.h"
 #include "preload/capture/unwinder_test_support.h"
 
 namespace ollamatrace::capture {
@@ -35,6 +37,8 @@ struct Tree {
   Stack last;
   long walks = 0;
   long unchanged_frames = 0;
+  std::map<uint64_t, Stack> known;  // by fingerprint
+  long recognised = 0;
 
   uint32_t Draw(uint32_t limit) {
     state = state * 1664525 + 1013904223;
@@ -47,10 +51,22 @@ __attribute__((noinline)) void Compare(Tree* tree) {
   uintptr_t pcs[kMaxTestDepth];
   uintptr_t fresh_pcs[kMaxTestDepth];
   if (tree->max_varies) tree->max = 1 + static_cast<int>(tree->Draw(30));
+  const uint64_t fingerprint = FindFingerprint(tree->cache, start, tree->max);
   const UnwindResult result = Unwind(tree->cache, start, pcs, tree->max);
   const OwnedUnwindCache none;
   const UnwindResult fresh = Unwind(none.get(), start, fresh_pcs, tree->max);
   ASSERT_EQ(Stack(pcs, pcs + result.depth), Stack(fresh_pcs, fresh_pcs + fresh.depth));
+  const auto seen = tree->known.find(fingerprint);
+  if (fingerprint != 0 && seen != tree->known.end()) {
+    ++tree->recognised;
+    ASSERT_EQ(seen->second, Stack(fresh_pcs, fresh_pcs + fresh.depth))
+        << "another stack's fingerprint";
+  }
+  if (result.fingerprint != 0) {
+    const Stack& stack =
+        tree->known.try_emplace(result.fingerprint, pcs, pcs + result.depth).first->second;
+    ASSERT_EQ(stack, Stack(pcs, pcs + result.depth)) << "two stacks, one fingerprint";
+  }
   ASSERT_EQ(fresh.unchanged, 0);
   ASSERT_LE(result.unchanged, result.depth);
   ASSERT_LE(static_cast<size_t>(result.unchanged), tree->last.size());
@@ -147,7 +163,9 @@ TEST_F(ReuseTest, NeverChangesAResult) {
   GrowTrees(&tree, 60, 9);
   EXPECT_GT(tree.walks, 5'000);
   EXPECT_GT(tree.unchanged_frames, tree.walks * 5);
-  std::printf("%ld walks, %ld frames unchanged\n", tree.walks, tree.unchanged_frames);
+  EXPECT_GT(tree.recognised, tree.walks / 20);
+  std::printf("%ld walks, %ld frames unchanged, %ld stacks recognised\n", tree.walks,
+              tree.unchanged_frames, tree.recognised);
 }
 
 TEST_F(ReuseTest, NeverChangesAResultThatIsCut) {

@@ -35,6 +35,15 @@ class CounterTable {
   void NextBatch() { ++batch_; }
   CounterSlot* slot(uint32_t index) const { return journal_->counter(index); }
 
+  // For a stack whose slot will be changed soon: first what leads to it, later the slot.
+  void PrefetchLink(uint32_t stack) const { __builtin_prefetch(&slots_[stack % kMaxNodes]); }
+  void PrefetchSlot(uint32_t stack) const {
+    const uint32_t link = slots_[stack % kMaxNodes];
+    if (link == 0) return;
+    __builtin_prefetch(&nodes_[link - 1]);
+    __builtin_prefetch(journal_->counter(link - 1), 1);
+  }
+
   // The slot, ready to be changed; nullptr: the table is full.
   CounterSlot* Change(uint32_t stack, Domain domain) {
     return ChangeSlot(stack, static_cast<uint32_t>(domain));

@@ -208,6 +208,28 @@ bool ConsumeEvent(Drain* drain, uint32_t ring, uint32_t thread, const Event& eve
   return true;
 }
 
+bool ConsumePair(Drain* drain, uint32_t ring, const Event& alloc, const Event& free) {
+  const uint8_t domain = EventAttributes(alloc.packed);
+  const bool pair = free.address == alloc.address && free.seq == alloc.seq + 1 &&
+                    EventKindOf(alloc.packed) == EventKind::kAlloc &&
+                    EventKindOf(free.packed) == EventKind::kFree &&
+                    EventAttributes(free.packed) == domain && alloc.address != 0;
+  const bool simple = drain->mode == Mode::kSurvivors && drain->limbo_count == 0 &&
+                      drain->rings[ring].pending_unmap == 0;
+  if (!pair || !simple) return false;
+  if (drain->pool.Find(BlockKey(alloc.address, domain)) != 0) return false;
+  CounterSlot* const slot = drain->counters.Change(alloc.stack, static_cast<Domain>(domain));
+  if (slot == nullptr) return false;
+  const uint64_t size = EventSize(alloc.packed);
+  AddLive(slot, size);
+  AddPair(slot, size, size, drain->scale.ToNs(alloc.ticks), drain->scale.ToNs(free.ticks));
+  if (domain == static_cast<uint8_t>(Domain::kHeap) &&
+      drain->pooled_bytes + size > drain->pooled_peak_bytes) {
+    drain->pooled_peak_bytes = drain->pooled_bytes + size;
+  }
+  return true;
+}
+
 void MarkLimbo(Drain* drain, uint64_t key, bool in_limbo) {
   const uint32_t entry = drain->mode == Mode::kFull ? 0 : drain->pool.Find(key);
   if (entry == 0) return;

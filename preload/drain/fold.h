@@ -17,6 +17,11 @@ namespace ollamatrace {
 // The next event of the ring, whose thread is `thread`.
 bool ConsumeEvent(Drain* drain, uint32_t ring, uint32_t thread, const Event& event);
 
+// The same for an allocation and the next event of its ring, when that frees the block and comes
+// next in the order: a pair so young never enters the pool. False: they are no such pair, and
+// nothing was done. There is room for both in the batch.
+bool ConsumePair(Drain* drain, uint32_t ring, const Event& alloc, const Event& free);
+
 // No event will follow in the ring: what it left open went through.
 bool SettleRing(Drain* drain, uint32_t ring);
 

@@ -95,25 +95,46 @@ Visit VisitRing(Drain* drain, uint32_t ring) {
   TouchRing(drain, ring);
   const uint32_t thread = entry->thread;
   const bool prefetch = drain->mode != Mode::kFull && drain->pool.live() > kPrefetchBlocks;
+  const auto at = [events, capacity](uint64_t place) -> const Event& {
+    return events[place & (capacity - 1)];
+  };
   Visit result = Visit::kEmpty;
-  for (; tail != head; ++tail) {
-    const Event& event = events[tail & (capacity - 1)];
-    if (prefetch && head - tail > 8) {
-      drain->pool.PrefetchBucket(events[(tail + 8) & (capacity - 1)].address);
-      drain->pool.PrefetchEntry(events[(tail + 4) & (capacity - 1)].address);
+  while (tail != head) {
+    const Event& event = at(tail);
+    if (head - tail > 8) {
+      if (drain->mode != Mode::kFull) {
+        drain->counters.PrefetchLink(at(tail + 8).stack);
+        drain->counters.PrefetchSlot(at(tail + 4).stack);
+      }
+      if (prefetch) {
+        drain->pool.PrefetchBucket(at(tail + 8).address);
+        drain->pool.PrefetchEntry(at(tail + 4).address);
+      }
     }
-    const int32_t ahead = Ahead(*drain, event);
+    uint32_t* const expected = &drain->expected[ShardOf(event)];
+    const auto ahead = static_cast<int32_t>(event.seq - *expected);
     if (ahead > 0) {
       result = Visit::kWaiting;
       break;
     }
-    if (!HasBatchRoom(*drain) || !ConsumeEvent(drain, ring, thread, event)) {
+    if (!HasBatchRoom(*drain)) {
+      result = Visit::kBatchFull;
+      break;
+    }
+    if (ahead == 0 && head - tail > 1 && ConsumePair(drain, ring, event, at(tail + 1))) {
+      *expected += 2;
+      drain->events += 2;
+      tail += 2;
+      continue;
+    }
+    if (!ConsumeEvent(drain, ring, thread, event)) {
       result = Visit::kBatchFull;
       break;
     }
     // Behind: its place was given up before it came.
-    if (ahead == 0) ++drain->expected[ShardOf(event)];
+    if (ahead == 0) ++*expected;
     ++drain->events;
+    ++tail;
   }
   state->tail = tail;
   if (orphaned && tail == head && !RetireRing(drain, ring)) return Visit::kBatchFull;
