@@ -24,7 +24,7 @@
 namespace ollamatrace {
 
 inline constexpr char kJournalMagic[8] = {'o', 'l', 'l', 'a', 'm', 'j', 'n', 'l'};
-inline constexpr uint32_t kJournalVersion = 2;
+inline constexpr uint32_t kJournalVersion = 3;
 
 // ---- Events, as a hook puts them into its thread's ring ----------------------------------------
 
