@@ -43,6 +43,17 @@ void SetFrom(const LiveCurve& curve, size_t first, Growth& growth) {
   growth.grown = growth.to_bytes - growth.from_bytes;
 }
 
+// Growth in the last third by that in the first.
+double LateByEarly(absl::Span<const double> x, const std::vector<double>& kept) {
+  const double width = x.back() - x[0];
+  const auto at = [&](double share) {
+    const auto it = std::lower_bound(x.begin(), x.end(), x[0] + share * width);
+    return kept[std::min(static_cast<size_t>(it - x.begin()), kept.size() - 1)];
+  };
+  const double early = at(1.0 / 3) - kept[0], late = kept.back() - at(2.0 / 3);
+  return early > 0 ? late / early : late > 0 ? 1e9 : 1;
+}
+
 void Shape(absl::Span<const double> x, absl::Span<const double> bytes, Growth& growth) {
   const std::vector<double> kept = Retained({bytes.begin(), bytes.end()});
   const size_t n = x.size();
@@ -60,12 +71,7 @@ void Shape(absl::Span<const double> x, absl::Span<const double> bytes, Growth& g
     growth.above_line = std::max(growth.above_line, distance);
     growth.below_line = std::max(growth.below_line, -distance);
   }
-  const auto at = [&](double share) {
-    const auto it = std::lower_bound(x.begin(), x.end(), x[0] + share * width);
-    return kept[std::min(static_cast<size_t>(it - x.begin()), n - 1)];
-  };
-  const double early = at(1.0 / 3) - kept[0], late = kept[n - 1] - at(2.0 / 3);
-  growth.late_by_early = early > 0 ? late / early : late > 0 ? 1e9 : 1;
+  growth.late_by_early = LateByEarly(x, kept);
 }
 
 }  // namespace
@@ -112,6 +118,8 @@ Growth AnalyzeGrowth(const LiveCurve& curve) {
   SetFrom(curve, begin + warm, growth);
 
   Shape(rest_x, rest, growth);
+  growth.whole_late_by_early =
+      warm > 0 ? LateByEarly(x, Retained({bytes.begin(), bytes.end()})) : growth.late_by_early;
   // Most stacks do nothing after they began: that was their warm-up. It spares the costly part.
   if (growth.rises < 2) {
     if (growth.rises == 1) {

@@ -51,6 +51,7 @@ struct Growth {
   double below_line = 0;
   // Growth in the last third by that in the first.
   double late_by_early = 0;
+  double whole_late_by_early = 0;  // the same with the warm-up
   // Where 98 % of the peak were first reached, 0 to 1 of the whole curve: the share that is left is
   // spent at the cap or below it.
   double reached_cap = 0;

@@ -193,7 +193,15 @@ class Diagnoser {
            growth_.below_line <= limits_.most_below_line;
   }
 
-  bool SlowingDown() const { return growth_.late_by_early < limits_.least_late_by_early; }
+  bool SlowingDown() const {
+    return growth_.late_by_early < limits_.least_late_by_early || BendsAllTheWay();
+  }
+
+  bool BendsAllTheWay() const {
+    return growth_.warm_up_cut && growth_.rises >= limits_.least_rises_of_bend &&
+           growth_.late_by_early < limits_.most_late_by_early_of_bend &&
+           growth_.whole_late_by_early < limits_.least_late_by_early;
+  }
 
   bool StillAllocates() const { return Part(history_.last_seen) >= limits_.least_last_seen; }
 
@@ -297,7 +305,8 @@ class Diagnoser {
     }
     if (SlowingDown()) {
       Set(Verdict::kCache, 0.5 + (named_.empty() ? 0 : 0.2));
-      Say(absl::StrCat("growth slows down: the last third brought ", Percent(growth_.late_by_early),
+      const double share = std::min(growth_.late_by_early, growth_.whole_late_by_early);
+      Say(absl::StrCat("growth slows down: the last third brought ", Percent(share),
                        " of the first: something fills up"));
       return;
     }

@@ -48,6 +48,10 @@ struct VerdictThresholds {
   double slack_above_line = 0.5;
   double most_below_line = 0.45;
   double least_late_by_early = 0.35;
+  // A curve that bends all the way has no corner at which a warm-up ends: where growth still slows
+  // down behind the cut, the whole curve counts. Needs this many rises to be more than chance.
+  double most_late_by_early_of_bend = 0.7;
+  size_t least_rises_of_bend = 20;
   // Old blocks stay, or are gone: the share that is live of the first 40 % of what was allocated,
   // by that of the next 40 %.
   double least_stays = 0.6;

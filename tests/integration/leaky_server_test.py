@@ -129,6 +129,31 @@ class LeakyServerTest(tracing.TestCase):
         self.assertEqual(text.status, 0, text.stderr)
         self.assertIn("MakeTableOnce", text.stdout)
 
+    def test_verdicts_and_rates(self):
+        """With marks: each leak is called one, with its rate; what looks like one is not."""
+        session = os.path.join(self.folder(), "session")
+        os.mkdir(session)
+        done = tracing.run([sys.executable, DRIVE, "--requests", "240", "--leak", "all",
+                            "--marks", os.path.join(session, "marks.jsonl"),
+                            "--env", f"LD_PRELOAD={tracing.LIB}", "--env", f"OLLAMATRACE_DIR={session}",
+                            "--", tracing.LEAKY_SERVER, "--port=0"])
+        self.assertEqual(done.status, 0, done.stdout + done.stderr)
+        report = tracing.report(session)
+        verdicts = {"cache": {"cache"}, "once": {"one-time"}}
+        for leak in self.expected.values():
+            with self.subTest(leak["leak"]):
+                group = next(g for g in self.groups_of(report, leak)
+                             if (own_frame(g) or {}).get("line") == leak["line"]
+                             and own_frame(g)["file"].endswith(leak["file"]))
+                expected = verdicts.get(leak["leak"], {"leak", "growth-per-request"})
+                self.assertIn(group["verdict"], expected, group["evidence"])
+                if leak["leak"] not in verdicts:
+                    rate = leak["bytes"] / leak["every"]
+                    self.assertAlmostEqual(group["bytes_per_request"], rate, delta=0.05 * rate)
+        leaks = [g for g in report["groups"] if g["verdict"] in ("leak", "growth-per-request")]
+        self.assertEqual(len(leaks), len(self.expected) - len(verdicts), [tracing.frames_text(g) for g in leaks])
+        self.assertEqual(sorted(g["rank"] for g in leaks), list(range(1, len(leaks) + 1)))
+
     def test_no_leak_no_group(self):
         report = tracing.report(self.drive("none"))
         for group in report["groups"]:
