@@ -80,6 +80,7 @@ bool SampledBlocks::Add(const void* block) {
 
 bool SampledBlocks::Remove(const void* block) {
   const uint64_t address = Address(block);
+  if (address == 0) return false;  // what a free place holds
   for (int table = 0; table < kTables; ++table) {
     Bucket* const bucket = BucketIn(table, address);
     for (auto& place : bucket->blocks) {

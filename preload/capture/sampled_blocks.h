@@ -42,9 +42,9 @@ class SampledBlocks {
   // Empty again, as after construction. No other thread is there (a fork child).
   void Clear();
 
-  // False: there is no room, and nothing was done. A block that is there already stays.
+  // Not of nullptr. False: there is no room, and nothing was done. A block that is there already stays.
   bool Add(const void* block);
-  // Whether the block was there.
+  // Whether the block was there. nullptr never is.
   bool Remove(const void* block);
 
  private:

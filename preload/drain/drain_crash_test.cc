@@ -114,6 +114,7 @@ class CrashTest : public testing::TestWithParam<CrashOptions> {
     live_[address] = {size, stack};
     ++allocs_;
     bytes_ += size;
+    weights_ += WeightOf(size, GetParam().process.sample_bytes);
   }
 
   void DrainHere() {
@@ -164,6 +165,11 @@ class CrashTest : public testing::TestWithParam<CrashOptions> {
     }
     ASSERT_EQ(replay.allocs + replay.Pairs(Domain::kHeap), allocs_) << "step " << g_steps;
     ASSERT_EQ(replay.alloc_bytes + replay.PairBytes(Domain::kHeap), bytes_);
+    if (GetParam().process.mode == Mode::kSample) {
+      ASSERT_TRUE(replay.AllWeights() == weights_) << "step " << g_steps;
+    } else {
+      ASSERT_THAT(replay.weights, testing::IsEmpty());
+    }
     ASSERT_EQ(replay.pages.size(), mapped_.size() * 4);
     for (const auto& [address, stack] : mapped_) {
       ASSERT_EQ(replay.pages[address / 4096], stack) << "step " << g_steps;
@@ -180,6 +186,7 @@ class CrashTest : public testing::TestWithParam<CrashOptions> {
   std::map<uint64_t, uint32_t> mapped_;
   std::vector<std::string> messages_;
   uint64_t allocs_ = 0, bytes_ = 0;
+  Weights weights_;
   uint64_t checks_ = 0;
   bool failed_ = false;
 };
@@ -225,6 +232,13 @@ std::vector<CrashOptions> Cases() {
     small.process.pool_capacity = 20;
     small.process.max_counters = 4;
     cases.push_back(small);
+    CrashOptions sample = plain;
+    sample.process.mode = Mode::kSample;
+    sample.process.sample_bytes = 300;
+    cases.push_back(sample);
+    sample.process.pool_capacity = 20;
+    sample.process.max_counters = 5;  // the last slot is one without its weights
+    cases.push_back(sample);
   }
   return cases;
 }

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "formats/sample_weight.h"
 #include "formats/trace_reader.h"
 #include "gtest/gtest.h"
 #include "preload/base/clock.h"
@@ -23,6 +24,21 @@
 #include "preload/journal/own_file.h"
 
 namespace ollamatrace {
+
+// Sums of weights.
+struct Weights {
+  uint64_t blocks = 0, bytes = 0, blocks_variance = 0, bytes_variance = 0;
+
+  template <typename Weight>
+  Weights& operator+=(const Weight& other) {
+    blocks += other.blocks;
+    bytes += other.bytes;
+    blocks_variance += other.blocks_variance;
+    bytes_variance += other.bytes_variance;
+    return *this;
+  }
+  bool operator==(const Weights&) const = default;
+};
 
 // What a trace says in the end.
 class Replay : public TraceVisitor {
@@ -38,6 +54,9 @@ class Replay : public TraceVisitor {
   std::map<Key, Block> live;
   std::map<uint64_t, uint32_t> pages;  // mapped pages and their stacks
   std::map<std::pair<uint32_t, uint8_t>, CountersRecord> counters;
+  std::map<std::pair<uint32_t, uint8_t>, WeightsRecord> weights;
+  Weights alloc_weights;  // of the heap's blocks in `allocs`
+  uint64_t sample_bytes = 0;
   std::map<int, uint64_t> losses;
   std::set<uint32_t> nodes;
   std::vector<SampleRecord> samples;
@@ -49,7 +68,10 @@ class Replay : public TraceVisitor {
   uint64_t unknown_frees = 0, allocs_over_live = 0, undefined_stacks = 0, nodes_twice = 0;
   bool keep_events = false;
 
-  void OnHeader(const HeaderRecord&) override { ++headers; }
+  void OnHeader(const HeaderRecord& header) override {
+    ++headers;
+    sample_bytes = header.sample_bytes;
+  }
   void OnNode(const NodeRecord& node) override {
     if (!nodes.insert(static_cast<uint32_t>(node.id)).second) ++nodes_twice;
     Use(node.parent);
@@ -58,6 +80,7 @@ class Replay : public TraceVisitor {
     Use(alloc.stack);
     ++allocs;
     alloc_bytes += alloc.size;
+    if (alloc.domain == Domain::kHeap) alloc_weights += WeightOf(alloc.size, sample_bytes);
     const Key key = {static_cast<uint8_t>(alloc.domain), alloc.address};
     const Block block = {alloc.size, static_cast<uint32_t>(alloc.stack),
                          static_cast<uint32_t>(alloc.thread), alloc.time_ns};
@@ -91,6 +114,10 @@ class Replay : public TraceVisitor {
     Use(record.stack);
     counters[{static_cast<uint32_t>(record.stack), static_cast<uint8_t>(record.domain)}] = record;
   }
+  void OnWeights(const WeightsRecord& record) override {
+    Use(record.stack);
+    weights[{static_cast<uint32_t>(record.stack), static_cast<uint8_t>(record.domain)}] = record;
+  }
   void OnThreadEnd(const ThreadEndRecord& end) override {
     ended_threads.push_back(static_cast<uint32_t>(end.id));
   }
@@ -109,6 +136,12 @@ class Replay : public TraceVisitor {
       if (record.domain == domain) pairs += record.pairs;
     }
     return pairs;
+  }
+  // Of the blocks in the trace and of those that were folded.
+  Weights AllWeights() const {
+    Weights all = alloc_weights;
+    for (const auto& [key, record] : weights) all += record;
+    return all;
   }
   uint64_t PairBytes(Domain domain) const {
     uint64_t bytes = 0;
@@ -135,6 +168,7 @@ class Replay : public TraceVisitor {
 
 struct ProcessOptions {
   Mode mode = Mode::kSurvivors;
+  uint64_t sample_bytes = 0;
   uint32_t pool_capacity = 1u << 16;
   uint32_t max_counters = 1u << 16;
   uint32_t first_seq = 0;  // of every shard
@@ -161,6 +195,8 @@ class Process {
     HeaderRecord record;
     record.pid = 4711;
     record.start_ns = MonotonicNs();
+    record.mode = options.mode;
+    record.sample_bytes = options.sample_bytes;
     EXPECT_TRUE(ReserveJournal(&journal, kIdentityOffset, kIdentityBytes));
     header->identity_bytes = static_cast<uint32_t>(EncodeHeader(record, journal.identity()));
     EXPECT_TRUE(ReserveJournal(&journal, kRingsOffset, kMaxRings * sizeof(RingEntry)));
@@ -168,6 +204,7 @@ class Process {
     drain_options.journal = &journal;
     drain_options.trace = &trace;
     drain_options.mode = options.mode;
+    drain_options.sample_bytes = options.sample_bytes;
     drain_options.level = options.level;
     drain_options.max_counters = options.max_counters;
     const size_t bytes = DrainBytes(drain_options);

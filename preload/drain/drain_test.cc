@@ -52,6 +52,51 @@ TEST(DrainTest, PairsAreFoldedAndSurvivorsWritten) {
   EXPECT_GE(counters.last_ns, counters.first_ns);
 }
 
+// Mode sample: the pairs are counted as they are, and what they stand for is summed beside them.
+TEST(DrainTest, PairsOfASampleAreWeighed) {
+  constexpr uint64_t kSampleBytes = 1000;
+  ProcessOptions options = InMode(Mode::kSample);
+  options.sample_bytes = kSampleBytes;
+  Process process(options);
+  Producer thread(&process, 0, 1);
+  const uint32_t stack = process.Stack();
+  const uint8_t device = static_cast<uint8_t>(Domain::kDevice);
+  thread.Alloc(0x1000, 10, stack);
+  thread.Alloc(0x2000, 5000, stack);
+  thread.Alloc(0x3000, 0, stack);
+  thread.Emit(Producer::Make(EventKind::kAlloc, 0x4000, 10, stack, AllocFunction::kGpu, device));
+  process.DrainAll();
+  Weights held;
+  for (uint64_t size : {10, 5000, 0}) held += WeightOf(size, kSampleBytes);
+  EXPECT_EQ(process.drain->pooled_bytes, held.bytes);
+  EXPECT_EQ(DrainSample(process.drain, SampleRecord()), DrainStatus::kIdle);
+  thread.Free(0x1000);
+  thread.Free(0x2000);
+  thread.Emit(Producer::Make(EventKind::kFree, 0x4000, 0, 0, AllocFunction::kMalloc, device));
+  process.DrainAll();
+  EXPECT_EQ(process.drain->pooled_bytes, 0u);
+  Replay replay;
+  process.FinishAndRead(&replay);
+  EXPECT_EQ(replay.sample_bytes, kSampleBytes);
+  ASSERT_THAT(replay.live, SizeIs(1));
+  EXPECT_EQ(replay.live.begin()->second.size, 0u);
+  const CountersRecord& counters = replay.counters[{stack, kHeap}];
+  EXPECT_EQ(counters.pairs, 2u);
+  EXPECT_EQ(counters.bytes, 5010u);
+  EXPECT_EQ(counters.peak_bytes, held.bytes);
+  Weights folded, wanted;
+  folded += replay.weights[{stack, kHeap}];
+  for (uint64_t size : {10, 5000}) wanted += WeightOf(size, kSampleBytes);
+  EXPECT_TRUE(folded == wanted);
+  EXPECT_GT(wanted.bytes, 5900u);
+  ASSERT_THAT(replay.samples, SizeIs(1));
+  EXPECT_EQ(replay.samples[0].pooled_bytes, held.bytes);
+  EXPECT_EQ(replay.samples[0].pooled_blocks, held.blocks >> 16);
+  // What is not drawn stands for itself.
+  EXPECT_EQ((replay.counters[{stack, device}].pairs), 1u);
+  EXPECT_THAT(replay.weights, SizeIs(1));
+}
+
 TEST(DrainTest, FullModeKeepsEveryEvent) {
   Process process(InMode(Mode::kFull));
   Producer thread(&process, 0, 1);
@@ -568,6 +613,7 @@ void RunRandom(Process* process, int steps, size_t most, bool fold_everything) {
   std::vector<uint64_t> addresses;
   std::map<uint64_t, uint64_t> live;
   uint64_t allocs = 0, bytes = 0;
+  Weights weights;
   for (int i = 0; i < steps; ++i) {
     if (addresses.size() < most && random() % 2 == 0) {
       const uint64_t address = 16 * (0x1000 + random() % (4 * most));
@@ -577,6 +623,7 @@ void RunRandom(Process* process, int steps, size_t most, bool fold_everything) {
       addresses.push_back(address);
       ++allocs;
       bytes += size;
+      weights += WeightOf(size, process->drain->sample_bytes);
       thread.Alloc(address, size, stacks[random() % stacks.size()]);
     } else if (!addresses.empty()) {
       std::swap(addresses[random() % addresses.size()], addresses.back());
@@ -593,6 +640,9 @@ void RunRandom(Process* process, int steps, size_t most, bool fold_everything) {
   for (const auto& [key, block] : replay.live) EXPECT_EQ(live[key.second], block.size);
   EXPECT_EQ(replay.allocs + replay.Pairs(Domain::kHeap), allocs);
   EXPECT_EQ(replay.alloc_bytes + replay.PairBytes(Domain::kHeap), bytes);
+  if (process->drain->mode == Mode::kSample) {
+    EXPECT_TRUE(replay.AllWeights() == weights);
+  }
   if (fold_everything) {
     EXPECT_EQ(replay.frees, 0u);
   }
@@ -601,6 +651,17 @@ void RunRandom(Process* process, int steps, size_t most, bool fold_everything) {
 TEST(DrainTest, RandomBlocks) {
   Process process;
   RunRandom(&process, 400000, 20000, true);
+}
+
+TEST(DrainTest, RandomBlocksOfASample) {
+  for (const uint32_t capacity : {0u, 1u, 10u, 1000u}) {
+    ProcessOptions options;
+    options.mode = Mode::kSample;
+    options.sample_bytes = 500;
+    options.max_counters = capacity;
+    Process process(options);
+    RunRandom(&process, 50000, 1000, false);
+  }
 }
 
 TEST(DrainTest, AFullPoolWritesBlocksOut) {

@@ -103,6 +103,16 @@ inline void RecordMapping(EventKind kind, const void* address, size_t length,
        stack);
 }
 
+// In mode sample.
+bool IsToBeRecorded(const void* block, size_t size, const capture::CallerFrame& caller) {
+  const bool first = !t_thread.sampler.seeded();
+  const bool taken = TakeSample(block, size);
+  // What a walk needs of the system, it gets while the thread is young, drawn or not: a sandboxed
+  // thread gets nothing later.
+  if (first && !taken && t_thread.state != nullptr) CaptureStack(t_thread.state, caller);
+  return taken;
+}
+
 }  // namespace
 
 bool EnterSlow(uintptr_t frame, Nested nested) {
@@ -130,7 +140,7 @@ bool EnterSlow(uintptr_t frame, Nested nested) {
 void RecordAlloc(const void* block, size_t size, AllocFunction function,
                  const capture::CallerFrame& caller) {
   const Recording recording;
-  if (Sampling() && !TakeSample(block, size)) return;
+  if (Sampling() && !IsToBeRecorded(block, size, caller)) return;
   ThreadState* const state = State();
   if (state == nullptr) return;
   RecordHeap(EventKind::kAlloc, block, size, function, CaptureStack(state, caller), state);

@@ -16,13 +16,16 @@ uint64_t g_sample_bytes = 0;
 
 namespace {
 
-// While the drain's thread is not there, each thread comes by so often: it may be due.
+// While the drain's thread is not there, each thread comes by so often: it may be due. It is after
+// so many visits, or when the process is old enough (see drain_due_ticks).
 constexpr uint64_t kVisitBytes = 4096;
+constexpr uint32_t kQuietVisits = 4;
 constexpr uint64_t kNeverDue = ~uint64_t{0};
 
 void* g_table = nullptr;
 uint64_t g_process_seed = 0;
 std::atomic<uint64_t> g_threads_seeded{0};
+std::atomic<uint32_t> g_visits{0};
 
 uint64_t Mix(uint64_t value) {
   value = (value ^ value >> 33) * UINT64_C(0xFF51AFD7ED558CCD);
@@ -39,6 +42,9 @@ PoissonSampler* Sampler(uint64_t visit) {
   if (__builtin_expect(!sampler->seeded(), 0)) {
     const uint64_t thread = g_threads_seeded.fetch_add(1, std::memory_order_relaxed);
     sampler->Seed(Mix(g_process_seed + Mix(thread + 1)), g_sample_bytes, visit);
+    // With the thread's first call, as in the other modes: it may need system calls that the thread
+    // is not allowed later.
+    if (t_thread.state == nullptr) AttachThread();
   }
   return sampler;
 }
@@ -60,6 +66,7 @@ bool StartSampling(uint64_t sample_bytes) {
   }
   g_process_seed = Mix(random[0] ^ ReadTicks()) ^
                    Mix(random[1] ^ MonotonicNs() ^ static_cast<uint64_t>(sys::Getpid()) << 40);
+  g_visits.store(0, std::memory_order_relaxed);
   g_sample_bytes = sample_bytes;
   return true;
 }
@@ -75,7 +82,10 @@ bool TakeSample(const void* block, size_t size) {
   const uint64_t due = g_session.drain_due_ticks.load(std::memory_order_relaxed);
   const uint64_t visit = VisitBytes(due);
   if (!Sampler(visit)->Draw(size, g_sample_bytes, visit)) {
-    if (due != kNeverDue && ReadTicks() >= due) StartDrainThread();
+    if (due != kNeverDue &&
+        (g_visits.fetch_add(1, std::memory_order_relaxed) >= kQuietVisits || ReadTicks() >= due)) {
+      StartDrainThread();
+    }
     return false;
   }
   // A block that cannot be recorded must not be remembered.
