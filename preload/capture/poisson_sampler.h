@@ -44,18 +44,17 @@ inline double FastLog2(double value) {
 class PoissonSampler {
  public:
   // The hot path. True: a block of `size` bytes is not drawn, and that is all there is to do.
-  // False: ask Draw.
+  // False: ask Draw. That 0 counts as 1 is Draw's affair: one comparison less for all others.
   bool Passes(size_t size) {
-    const size_t weight = size + (size == 0);
-    const uint64_t left = left_;
-    if (weight >= left) return false;
-    left_ = left - weight;
+    const uint64_t passing = passing_;
+    if (size - 1 >= passing) return false;
+    passing_ = passing - size;
     return true;
   }
 
   bool seeded() const { return random_ != 0; }
   // Whether Passes may say yes.
-  bool running() const { return left_ != 0; }
+  bool running() const { return passing_ != 0; }
   void Seed(uint64_t seed, uint64_t mean, uint64_t visit) {
     random_ = seed | 1;
     Split(NextDistance(mean), visit);
@@ -65,7 +64,7 @@ class PoissonSampler {
   // Passes says no again, drawn or not. Seeded.
   bool Draw(size_t size, uint64_t mean, uint64_t visit) {
     const uint64_t weight = size + (size == 0);
-    const uint64_t distance = left_ + rest_;
+    const uint64_t distance = passing_ + 1 + rest_;
     const bool drawn = weight >= distance;
     Split(drawn ? NextDistance(mean) : distance - weight, visit);
     return drawn;
@@ -73,12 +72,12 @@ class PoissonSampler {
 
   // Passes says no until Resume is given what Pause returned.
   uint64_t Pause() {
-    const uint64_t left = left_;
-    left_ = 0;
-    return left;
+    const uint64_t passing = passing_;
+    passing_ = 0;
+    return passing;
   }
-  void Resume(uint64_t left) {
-    if (seeded()) left_ = left;
+  void Resume(uint64_t passing) {
+    if (seeded()) passing_ = passing;
   }
 
  private:
@@ -102,12 +101,14 @@ class PoissonSampler {
   }
 
   void Split(uint64_t distance, uint64_t visit) {
-    left_ = distance < visit ? distance : visit;
-    rest_ = distance - left_;
+    const uint64_t next = distance < visit ? distance : visit;
+    passing_ = next - 1;
+    rest_ = distance - next;
   }
 
-  uint64_t left_;    // to the next point or visit; never 0 but when not seeded, or paused
-  uint64_t rest_;    // from there to the next point
+  // The bytes before the one with the next point or visit; 0 also when not seeded, or paused.
+  uint64_t passing_;
+  uint64_t rest_;    // from that byte to the next point
   uint64_t random_;  // 0: not seeded
 };
 

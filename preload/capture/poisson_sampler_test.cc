@@ -156,7 +156,7 @@ TEST(PoissonSampler, TheGreatestSizesAreDrawnAndDoNoHarm) {
     PoissonSampler sampler = Seeded(6, mean);
     for (size_t size : {SIZE_MAX, SIZE_MAX / 2, SIZE_MAX / 2 + 1, size_t{1} << 62}) {
       EXPECT_TRUE(Draw(&sampler, size, mean)) << size;
-      EXPECT_TRUE(sampler.running());
+      EXPECT_TRUE(sampler.seeded());
     }
   }
 }

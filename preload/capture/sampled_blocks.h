@@ -42,7 +42,8 @@ class SampledBlocks {
   // Empty again, as after construction. No other thread is there (a fork child).
   void Clear();
 
-  // Not of nullptr. False: there is no room, and nothing was done. A block that is there already stays.
+  // Not of nullptr. False: there is no room, and nothing was done. A block that is there already
+  // stays.
   bool Add(const void* block);
   // Whether the block was there. nullptr never is.
   bool Remove(const void* block);

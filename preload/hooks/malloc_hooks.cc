@@ -159,6 +159,7 @@ OLLAMATRACE_RECORDED void* RecordedRealloc(void* old_block, size_t size) {
 }
 
 OLLAMATRACE_RECORDED void RecordedFree(void* block) {
+  if (block == nullptr) return;
   if (!OLLAMATRACE_ENTER()) return RealFree(block);
   if (!IsBootstrap(block)) RecordFree(block);
   RealFree(block);
@@ -212,7 +213,6 @@ OLLAMATRACE_HOOK void* realloc(void* old_block, size_t size) {
 }
 
 OLLAMATRACE_HOOK void free(void* block) {
-  if (block == nullptr) return;
   FreeNeedsNoRecord(block) && !IsBootstrap(block) ? g_real.free(block) : RecordedFree(block);
 }
 

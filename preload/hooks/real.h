@@ -36,7 +36,7 @@ inline Function Real(Function RealFunctions::*function) {
 // Blocks given out while dlsym looked for the real functions, and for work of ours. Never given
 // back. nullptr and ENOMEM when the pool is used up.
 void* BootstrapAllocate(size_t size, size_t alignment);
-extern char g_bootstrap_pool[];
+extern __attribute__((visibility("hidden"))) char g_bootstrap_pool[];
 inline constexpr size_t kBootstrapBytes = 1u << 20;
 inline bool IsBootstrap(const void* block) {
   return reinterpret_cast<uintptr_t>(block) - reinterpret_cast<uintptr_t>(g_bootstrap_pool) <

@@ -105,11 +105,11 @@ inline void RecordMapping(EventKind kind, const void* address, size_t length,
 
 // In mode sample.
 bool IsToBeRecorded(const void* block, size_t size, const capture::CallerFrame& caller) {
-  const bool first = !t_thread.sampler.seeded();
+  const bool young = IsYoung();
   const bool taken = TakeSample(block, size);
-  // What a walk needs of the system, it gets while the thread is young, drawn or not: a sandboxed
-  // thread gets nothing later.
-  if (first && !taken && t_thread.state != nullptr) CaptureStack(t_thread.state, caller);
+  // What walks need of the system, they get early on, drawn or not: a sandboxed thread gets nothing
+  // later.
+  if (young && !taken && t_thread.state != nullptr) CaptureStack(t_thread.state, caller);
   return taken;
 }
 

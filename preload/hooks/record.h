@@ -42,7 +42,7 @@ inline bool Enter(uintptr_t frame, Nested nested) {
   return true;
 }
 // A function that stands in front of another: visible to the program, and with a frame of its own.
-#define OLLAMATRACE_HOOK extern "C" __attribute__((visibility("default"), noinline))
+#define OLLAMATRACE_HOOK extern "C" __attribute__((visibility("default"), noinline, aligned(64)))
 #define OLLAMATRACE_FRAME() reinterpret_cast<uintptr_t>(__builtin_frame_address(0))
 #define OLLAMATRACE_ENTER() ::ollamatrace::Enter(OLLAMATRACE_FRAME(), ::ollamatrace::Nested::kLost)
 #define OLLAMATRACE_ENTER_MAPPING() \

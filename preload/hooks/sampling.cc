@@ -78,18 +78,20 @@ void ForgetSampling() {
   g_table = nullptr;
 }
 
+bool IsYoung() {
+  return !t_thread.sampler.seeded() ||
+         g_session.drain_due_ticks.load(std::memory_order_relaxed) != kNeverDue;
+}
+
 bool TakeSample(const void* block, size_t size) {
   const uint64_t due = g_session.drain_due_ticks.load(std::memory_order_relaxed);
-  const uint64_t visit = VisitBytes(due);
-  if (!Sampler(visit)->Draw(size, g_sample_bytes, visit)) {
-    if (due != kNeverDue &&
-        (g_visits.fetch_add(1, std::memory_order_relaxed) >= kQuietVisits || ReadTicks() >= due)) {
-      StartDrainThread();
-    }
-    return false;
+  const bool drawn = Sampler(VisitBytes(due))->Draw(size, g_sample_bytes, VisitBytes(due));
+  if (due != kNeverDue &&
+      (g_visits.fetch_add(1, std::memory_order_relaxed) >= kQuietVisits || ReadTicks() >= due)) {
+    StartDrainThread();
   }
   // A block that cannot be recorded must not be remembered.
-  if (t_thread.state == nullptr && AttachThread() == nullptr) return false;
+  if (!drawn || (t_thread.state == nullptr && AttachThread() == nullptr)) return false;
   if (g_sampled_blocks.Add(block)) return true;
   CountLoss(LossKind::kOther);
   return false;

@@ -42,6 +42,8 @@ void ForgetSampling();
 extern uint64_t g_sample_bytes;  // 0: every block is recorded
 inline bool Sampling() { return __builtin_expect(g_sample_bytes != 0, 0); }
 
+// Whether the thread has done nothing yet, or the drain's thread is still to be started.
+bool IsYoung();
 // Whether a block that was just allocated is to be recorded; its free will be then.
 bool TakeSample(const void* block, size_t size);
 // Whether a block that is about to be freed was recorded. It counts as freed then.
