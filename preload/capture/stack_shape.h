@@ -36,14 +36,36 @@ struct alignas(64) StackShape {
 };
 static_assert(sizeof(StackShape) == 128);
 
-// Of a thread, by pc and sp.
-inline constexpr int kStackShapes = 256;
+// A thread's shapes. Stacks that start at the same pc and sp may have two: the one that was met
+// last comes first. All-zero bytes are an empty table.
+struct StackShapeTable {
+  static constexpr int kShapes = 256;
+  static constexpr int kSets = 256;
+  static constexpr int kWays = 2;
 
-inline uint32_t StackShapeIndex(uintptr_t pc, uintptr_t sp) {
-  const uint64_t hash = (pc ^ (sp << 20)) * UINT64_C(0x9E3779B97F4A7C15);
-  return static_cast<uint32_t>(hash >> 56);
-}
-static_assert(kStackShapes == 1 << 8);
+  uint32_t used;               // shapes [0, used) are, or were, in a set
+  uint32_t next;               // that is replaced next, when all are used
+  uint32_t sets[kSets];        // 1 + the first shape, then 1 + the second << 16
+  StackShape shapes[kShapes];  // one after the other, so that few are few pages
+
+  static uint32_t SetOf(uintptr_t pc, uintptr_t sp) {
+    const uint64_t hash = (pc ^ (sp << 20)) * UINT64_C(0x9E3779B97F4A7C15);
+    return static_cast<uint32_t>(hash >> 56);
+  }
+  // nullptr: there is none.
+  const StackShape* Find(uintptr_t pc, uintptr_t sp, int way) const {
+    const uint32_t number = sets[SetOf(pc, sp)] >> (16 * way) & 0xffff;
+    const StackShape* const shape = &shapes[(number - 1) % kShapes];
+    return number != 0 && shape->pc == pc && shape->sp == sp ? shape : nullptr;
+  }
+  // The second comes first from now on. One store: a signal handler may come at any time.
+  void Swap(uintptr_t pc, uintptr_t sp) {
+    uint32_t* const set = &sets[SetOf(pc, sp)];
+    *set = *set << 16 | *set >> 16;
+  }
+  // Where a new shape is to be made; it will be the first of its set.
+  StackShape* Take(uintptr_t pc, uintptr_t sp);
+};
 
 // One factor for each place: random and odd.
 inline constexpr int kFactors = StackShape::kMaxWords + 2;

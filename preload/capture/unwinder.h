@@ -37,7 +37,7 @@ struct CallerFrame {
 // a valid, empty cache). Used by one thread at a time; nothing to destroy; may be handed to another
 // thread later, and survives fork in the child.
 struct ThreadUnwindCache;
-inline constexpr size_t kThreadUnwindCacheBytes = 72 * 1024;
+inline constexpr size_t kThreadUnwindCacheBytes = 76 * 1024;
 
 struct UnwindResult {
   int depth;      // program counters written

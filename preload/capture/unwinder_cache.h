@@ -72,7 +72,7 @@ struct ThreadUnwindCache {
   StackBounds stacks[kMaxStacks];  // those of the last walk, in the order in which it met them
   RuleWorkspace workspace;
   FrameZone zones[2];
-  StackShape shapes[kStackShapes];
+  StackShapeTable shapes;
 };
 static_assert(sizeof(ThreadUnwindCache) <= kThreadUnwindCacheBytes);
 

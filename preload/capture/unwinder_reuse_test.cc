@@ -51,16 +51,19 @@ __attribute__((noinline)) void Compare(Tree* tree) {
   uintptr_t pcs[kMaxTestDepth];
   uintptr_t fresh_pcs[kMaxTestDepth];
   if (tree->max_varies) tree->max = 1 + static_cast<int>(tree->Draw(30));
-  const uint64_t fingerprint = FindFingerprint(tree->cache, start, tree->max);
+  uint64_t fingerprints[StackShapeTable::kWays];
+  for (int way = 0; way < StackShapeTable::kWays; ++way) {
+    fingerprints[way] = FindFingerprint(tree->cache, start, tree->max, way);
+  }
   const UnwindResult result = Unwind(tree->cache, start, pcs, tree->max);
   const OwnedUnwindCache none;
   const UnwindResult fresh = Unwind(none.get(), start, fresh_pcs, tree->max);
   ASSERT_EQ(Stack(pcs, pcs + result.depth), Stack(fresh_pcs, fresh_pcs + fresh.depth));
-  const auto seen = tree->known.find(fingerprint);
-  if (fingerprint != 0 && seen != tree->known.end()) {
+  for (const uint64_t fingerprint : fingerprints) {
+    const auto seen = tree->known.find(fingerprint);
+    if (fingerprint == 0 || seen == tree->known.end()) continue;
     ++tree->recognised;
-    ASSERT_EQ(seen->second, Stack(fresh_pcs, fresh_pcs + fresh.depth))
-        << "another stack's fingerprint";
+    ASSERT_EQ(seen->second, Stack(fresh_pcs, fresh_pcs + fresh.depth)) << "another's fingerprint";
   }
   if (result.fingerprint != 0) {
     const Stack& stack =

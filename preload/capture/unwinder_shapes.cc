@@ -46,6 +46,27 @@ class PlaceList {
 
 }  // namespace
 
+StackShape* StackShapeTable::Take(uintptr_t pc, uintptr_t sp) {
+  uint32_t* const set = &sets[SetOf(pc, sp)];
+  uint32_t number = *set >> 16;
+  if (number == 0) {
+    if (used < kShapes) {
+      number = ++used;
+    } else {
+      number = 1 + next++ % kShapes;
+      const StackShape& old = shapes[number - 1];
+      uint32_t* const other = &sets[SetOf(old.pc, old.sp)];
+      if (*other >> 16 == number) *other &= 0xffff;
+      if ((*other & 0xffff) == number) *other >>= 16;
+    }
+  }
+  StackShape* const shape = &shapes[number - 1];
+  shape->pc = 0;  // no shape as long as it is being made: a signal handler may never return here
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  *set = *set << 16 | number;
+  return shape;
+}
+
 uint64_t RememberShape(ThreadUnwindCache* cache, const CallerFrame& start, int max) {
   const FrameZone& zone = cache->zones[cache->zone];
   if (!zone.determined || zone.begin == zone.end || zone.end - zone.begin > StackShape::kMaxWords) {
@@ -74,8 +95,7 @@ uint64_t RememberShape(ThreadUnwindCache* cache, const CallerFrame& start, int m
       addresses.count() + values.count() > StackShape::kMaxWords - 4) {
     return 0;
   }
-  StackShape* const shape = &cache->shapes[StackShapeIndex(start.pc, start.sp)];
-  shape->pc = 0;  // no shape as long as it is being made: a signal handler may never return here
+  StackShape* const shape = cache->shapes.Take(start.pc, start.sp);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   shape->sp = start.sp;
   shape->walk = WalkKind(*cache, max);

@@ -37,7 +37,7 @@ inline __attribute__((always_inline)) void Emit(ThreadState* state, uint32_t sha
   Event* const event = &state->events[head & (state->capacity - 1)];
   // The drain has the next lines in its CPU's cache: they are asked for before they are needed, as
   // taking a place waits for all stores before it.
-  __builtin_prefetch(&state->events[(head + 8) & (state->capacity - 1)], 1);
+  __builtin_prefetch(&state->events[(head + 24) & (state->capacity - 1)], 1);
   event->address = address;
   event->packed = packed;
   event->ticks = state->last_ticks = ReadTicks();
@@ -47,7 +47,7 @@ inline __attribute__((always_inline)) void Emit(ThreadState* state, uint32_t sha
   ring->pending_shard.store(0, std::memory_order_release);
   if (__builtin_expect(((head + 1) & (kHintEvents - 1)) == 0, 0)) {
     state->released = ring->released.load(std::memory_order_acquire);
-    state->drain_due = !DrainHint(head + 1 - state->released >= state->capacity / 4 * 3) &&
+    state->drain_due = !DrainHint(head + 1 - state->released >= state->capacity / 2) &&
                        head + 1 >= kQuietEvents;
   }
 }
@@ -79,10 +79,13 @@ inline __attribute__((always_inline)) uint32_t CaptureStack(ThreadState* state,
                                                             const capture::CallerFrame& caller) {
   auto* const cache = reinterpret_cast<capture::ThreadUnwindCache*>(state->unwind_cache);
   const int limit = g_session.settings.depth;
-  const uint64_t fingerprint = capture::FindFingerprint(cache, caller, limit);
-  if (__builtin_expect(fingerprint != 0, 1)) {
+  for (int way = 0; way < capture::StackShapeTable::kWays; ++way) {
+    const uint64_t fingerprint = capture::FindFingerprint(cache, caller, limit, way);
+    if (fingerprint == 0) continue;
     const StackId id = g_session.stacks.Find(fingerprint);
-    if (__builtin_expect(id != StackId{}, 1)) return static_cast<uint32_t>(id);
+    if (id == StackId{}) continue;
+    if (way != 0) cache->shapes.Swap(caller.pc, caller.sp);
+    return static_cast<uint32_t>(id);
   }
   return WalkStack(state, cache, caller, limit);
 }

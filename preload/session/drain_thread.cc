@@ -34,7 +34,7 @@ constexpr uint64_t kNodesAhead = 16384;
 // While there is work the thread looks again when it expects the fullest ring to be so full, of
 // kFullRing: a producer that has to wake it pays for that, and one whose events are read while it
 // writes them waits for its cache. When there is none, it looks more and more seldom.
-constexpr uint32_t kWantedFull = kFullRing / 3;
+constexpr uint32_t kWantedFull = kFullRing / 4;
 constexpr uint64_t kShortestNapNs = 50'000;
 constexpr uint64_t kShortNapNs = 2'000'000;
 constexpr uint64_t kLongNapNs = 1'000'000'000;
