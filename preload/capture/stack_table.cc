@@ -5,8 +5,10 @@
 namespace ollamatrace {
 namespace {
 
-constexpr uint32_t kLevelBits[] = {13, 17, 20};
+constexpr uint32_t kLevelBits[] = {10, 14, 18, 19};
 constexpr uint64_t kHashFactor = UINT64_C(0x9E3779B97F4A7C15);
+// Lines that a node may be from where it belongs. Beyond: as if the table was full.
+constexpr uint32_t kMaxLines = 64;
 
 uint64_t Hash(uint32_t parent, uintptr_t pc) {
   uint64_t hash = (pc ^ uint64_t{parent} << 32) * kHashFactor;
@@ -19,44 +21,44 @@ uint64_t Mixed(uint64_t hash) { return hash ^ hash >> 29; }
 
 }  // namespace
 
-size_t StackTableBytes() {
-  size_t words = kMaxNodes;
-  for (const uint32_t bits : kLevelBits) words += size_t{1} << bits;
-  return (size_t{1} << kSeenLineBits) * sizeof(SeenLine) + words * sizeof(uint32_t);
+size_t StackTable::Bytes() {
+  size_t lines = kSeenLines;
+  for (const uint32_t bits : kLevelBits) lines += size_t{1} << bits;
+  return lines * sizeof(StackIdLine);
 }
 
 void StackTable::Init(Journal* journal, void* memory) {
   journal_ = journal;
-  seen_ = static_cast<SeenLine*>(memory);
-  auto* words = reinterpret_cast<uint32_t*>(seen_ + (size_t{1} << kSeenLineBits));
+  seen_ = static_cast<StackIdLine*>(memory);
+  StackIdLine* lines = seen_ + kSeenLines;
   uint32_t from = 0;
   for (int i = 0; i < kLevels; ++i) {
-    levels_[i] = {reinterpret_cast<std::atomic<uint32_t>*>(words), kLevelBits[i], from};
-    words += size_t{1} << kLevelBits[i];
-    from = 2u << kLevelBits[i];
+    levels_[i] = {lines, kLevelBits[i], from};
+    lines += size_t{1} << kLevelBits[i];
+    from += StackIdLine::kWords / 2 << kLevelBits[i];
   }
-  next_ = words;
 }
 
 StackId StackTable::FindElsewhere(uint64_t hash) const {
-  for (const std::atomic<uint64_t>& word : LineOf(hash)->words) {
+  for (const std::atomic<uint64_t>& word : SeenLine(hash)->words) {
     const uint64_t value = word.load(std::memory_order_acquire);
-    if (((value ^ hash) & ~kIdMask) == 0) return StackId{static_cast<uint32_t>(value & kIdMask)};
+    if (((value ^ hash) & ~kStackIdMask) == 0)
+      return StackId{static_cast<uint32_t>(value & kStackIdMask)};
   }
   return StackId{};
 }
 
 void StackTable::Remember(uint64_t hash, StackId id) {
-  SeenLine* const line = LineOf(hash);
+  StackIdLine* const line = SeenLine(hash);
   std::atomic<uint64_t>* place = &line->words[FirstPlace(hash)];
-  if ((place->load(std::memory_order_relaxed) & kIdMask) != 0) {
+  if ((place->load(std::memory_order_relaxed) & kStackIdMask) != 0) {
     for (std::atomic<uint64_t>& other : line->words) {
-      if ((other.load(std::memory_order_relaxed) & kIdMask) != 0) continue;
+      if ((other.load(std::memory_order_relaxed) & kStackIdMask) != 0) continue;
       place = &other;
       break;
     }
   }
-  place->store((hash & ~kIdMask) | static_cast<uint32_t>(id), std::memory_order_release);
+  place->store((hash & ~kStackIdMask) | static_cast<uint32_t>(id), std::memory_order_release);
 }
 
 StackId StackTable::Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int unchanged,
@@ -80,6 +82,7 @@ StackId StackTable::Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int
   memo->depth = wanted;
   StackId found = Find(Mixed(hash));
   if (found == StackId{}) {
+    for (uint32_t i = same; i < wanted; ++i) __builtin_prefetch(SeenLine(Mixed(memo->hashes[i])));
     // The longest outer part that was seen, then what is new.
     uint32_t from = wanted - 1;
     uint32_t id = 0;
@@ -99,31 +102,55 @@ StackId StackTable::Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int
   return found;
 }
 
+bool StackTable::IsNode(uint32_t id, uint32_t parent, uintptr_t pc) const {
+  const StackNode& node = *journal_->node(id);
+  return node.address == (pc & ~kExactPc) && node.parent == parent &&
+         ((node.module & kNodeExact) != 0) == ((pc & kExactPc) != 0) &&
+         !IsModuleUnloaded(ModuleId{node.module & ~kNodeExact});
+}
+
+// Puts `id`, whose node is complete, where it belongs, unless the same node is there already.
+// Answers the id that holds from now on; 0 when there is no room.
+uint32_t StackTable::Insert(const Level& level, uint64_t hash, uint32_t parent, uintptr_t pc,
+                            uint32_t id) {
+  const uint64_t mask = (uint64_t{1} << level.bits) - 1;
+  for (uint32_t i = 0; i < kMaxLines; ++i) {
+    for (std::atomic<uint64_t>& place : level.lines[(hash + i) & mask].words) {
+      uint64_t word = place.load(std::memory_order_acquire);
+      if (word == 0 &&
+          place.compare_exchange_strong(word, (hash & ~kStackIdMask) | id,
+                                        std::memory_order_acq_rel, std::memory_order_acquire)) {
+        return id;
+      }
+      // Others came first; perhaps with this very frame. Then ours stays unused.
+      const auto other = static_cast<uint32_t>(word & kStackIdMask);
+      if (((word ^ hash) & ~kStackIdMask) == 0 && IsNode(other, parent, pc)) return other;
+    }
+  }
+  return 0;
+}
+
 uint32_t StackTable::FindOrAdd(uint32_t parent, uintptr_t pc) {
   const uint64_t hash = Hash(parent, pc);
-  const uint64_t address = pc & ~kExactPc;
-  const uint32_t exact = (pc & kExactPc) != 0 ? kNodeExact : 0;
   const uint32_t count = journal_->header()->next_node.load(std::memory_order_relaxed);
   int top = 0;
   while (top + 1 < kLevels && count >= levels_[top + 1].from) ++top;
-
-  auto matches = [&](const StackNode& node) {
-    return node.address == address && node.parent == parent &&
-           (node.module & kNodeExact) == exact &&
-           !IsModuleUnloaded(ModuleId{node.module & ~kNodeExact});
-  };
-
-  std::atomic<uint32_t>* head = nullptr;
-  uint32_t first = 0;
-  for (int i = top; i >= 0; --i) {
-    std::atomic<uint32_t>& chain = levels_[i].heads[hash >> (64 - levels_[i].bits)];
-    const uint32_t begin = chain.load(std::memory_order_acquire);
-    if (i == top) {
-      head = &chain;
-      first = begin;
-    }
-    for (uint32_t id = begin; id != 0; id = next_[id]) {
-      if (matches(*journal_->node(id))) return id;
+  for (int i = top; i > 0; --i) {
+    __builtin_prefetch(&levels_[i - 1].lines[hash & ((uint64_t{1} << levels_[i - 1].bits) - 1)]);
+  }
+  for (int level = top; level >= 0; --level) {
+    const uint64_t mask = (uint64_t{1} << levels_[level].bits) - 1;
+    bool more = true;  // a line with a free word is the last one
+    for (uint32_t i = 0; i < kMaxLines && more; ++i) {
+      for (const std::atomic<uint64_t>& place : levels_[level].lines[(hash + i) & mask].words) {
+        const uint64_t word = place.load(std::memory_order_acquire);
+        if (word == 0) {
+          more = false;
+          break;
+        }
+        const auto id = static_cast<uint32_t>(word & kStackIdMask);
+        if (((word ^ hash) & ~kStackIdMask) == 0 && IsNode(id, parent, pc)) return id;
+      }
     }
   }
 
@@ -138,20 +165,13 @@ uint32_t StackTable::FindOrAdd(uint32_t parent, uintptr_t pc) {
                       sizeof(StackNode))) {
     return 0;
   }
+  const bool exact = (pc & kExactPc) != 0;
+  const uintptr_t address = pc & ~kExactPc;
   node->parent = parent;
-  node->module = static_cast<uint32_t>(FindModuleId(exact != 0 ? address : address - 1)) | exact;
+  node->module =
+      static_cast<uint32_t>(FindModuleId(exact ? address : address - 1)) | (exact ? kNodeExact : 0);
   node->address = address;  // last: a node without an address is one that is being made
-  next_[id] = first;
-  uint32_t expected = first;
-  while (!head->compare_exchange_weak(expected, id, std::memory_order_acq_rel,
-                                      std::memory_order_acquire)) {
-    // Others came first; perhaps with this very frame. Then ours stays unused.
-    for (uint32_t other = expected; other != first; other = next_[other]) {
-      if (matches(*journal_->node(other))) return other;
-    }
-    next_[id] = first = expected;
-  }
-  return id;
+  return Insert(levels_[top], hash, parent, pc, id);
 }
 
 }  // namespace ollamatrace

@@ -7,8 +7,8 @@
 // New code at an old address gets nodes of its own: those of an unloaded module are not found any
 // more (modules.h).
 //
-// Lock-free: nodes are only added, by compare-and-swap on the head of a hash chain. No system call
-// but one for each 4096 new nodes (the reservation of their space).
+// Lock-free: nodes are only added, by compare-and-swap on the first free word of a line. No system
+// call but one for each 4096 new nodes (the reservation of their space).
 
 #include <atomic>
 #include <cstddef>
@@ -22,16 +22,14 @@ namespace ollamatrace {
 
 using capture::kExactPc;
 
-// What stacks were seen with: a cache line of words, each an id below 42 bits of its hash; 0: none.
-// The lower bits of the hash say which line and which place of it comes first. So two stacks are
-// taken for one when 57 bits of their hashes agree.
-inline constexpr uint32_t kSeenLineBits = 15;
-inline constexpr uint64_t kIdMask = kMaxNodes - 1;
-static_assert((kMaxNodes & kIdMask) == 0);
-struct alignas(64) SeenLine {
-  static constexpr int kWords = 8;
+// A cache line of words, each an id below 42 bits of its hash; 0: none. The lower bits of the hash
+// say which line, and in which place of it to look first.
+struct alignas(64) StackIdLine {
+  static constexpr uint32_t kWords = 8;
   std::atomic<uint64_t> words[kWords];
 };
+inline constexpr uint64_t kStackIdMask = kMaxNodes - 1;
+static_assert((kMaxNodes & kStackIdMask) == 0);
 
 // A thread's last stack, outermost frame first. Zeros are a valid, empty memo.
 struct StackMemo {
@@ -40,12 +38,11 @@ struct StackMemo {
   uint64_t hashes[kMaxStackDepth];  // of the stack that ends at this frame
 };
 
-// Bytes of private memory, touched as stacks come: up to 24 MiB for 4 M nodes.
-size_t StackTableBytes();
-
 class StackTable {
  public:
-  // `memory` is zeroed, StackTableBytes long.
+  // Bytes of private memory that Init wants, touched as stacks come: about 16 a node.
+  static size_t Bytes();
+  // `memory` is zeroed, Bytes() long.
   void Init(Journal* journal, void* memory);
 
   // The id of the stack pcs[0, depth), innermost first. The `unchanged` outermost frames are those
@@ -54,40 +51,43 @@ class StackTable {
   StackId Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int unchanged, bool* complete);
 
   // A stack by a number that stands for it (capture::FindFingerprint); 0 when it is not known, or
-  // not any more.
+  // not any more: what was seen is remembered in a table that forgets. Two are taken for one when
+  // 58 bits of their numbers agree.
   StackId Find(uint64_t fingerprint) const {
     const uint64_t word =
-        LineOf(fingerprint)->words[FirstPlace(fingerprint)].load(std::memory_order_acquire);
-    if (__builtin_expect(((word ^ fingerprint) & ~kIdMask) == 0, 1)) {
-      return StackId{static_cast<uint32_t>(word & kIdMask)};
+        SeenLine(fingerprint)->words[FirstPlace(fingerprint)].load(std::memory_order_acquire);
+    if (__builtin_expect(((word ^ fingerprint) & ~kStackIdMask) == 0, 1)) {
+      return StackId{static_cast<uint32_t>(word & kStackIdMask)};
     }
     return FindElsewhere(fingerprint);
   }
   void Remember(uint64_t fingerprint, StackId id);
 
  private:
-  SeenLine* LineOf(uint64_t hash) const {
-    return &seen_[hash & ((uint64_t{1} << kSeenLineBits) - 1)];
-  }
+  static constexpr uint32_t kSeenBits = 16;
+  static constexpr size_t kSeenLines = size_t{1} << kSeenBits;
+
+  // All nodes, by parent and address. A small level serves small programs without touching much
+  // memory; each takes over when the one before is half full. Nodes are looked for in all of them.
+  struct Level {
+    StackIdLine* lines = nullptr;
+    uint32_t bits = 0;  // of the number of lines
+    uint32_t from = 0;  // number of nodes at which it takes over
+  };
+  static constexpr int kLevels = 4;
+
+  StackIdLine* SeenLine(uint64_t hash) const { return &seen_[hash % kSeenLines]; }
   static uint32_t FirstPlace(uint64_t hash) {
-    return static_cast<uint32_t>(hash >> kSeenLineBits) % SeenLine::kWords;
+    return static_cast<uint32_t>(hash >> kSeenBits) % StackIdLine::kWords;
   }
   StackId FindElsewhere(uint64_t hash) const;
   uint32_t FindOrAdd(uint32_t parent, uintptr_t pc);
-
-  // Chains of nodes. A small table serves small programs without touching much memory; each level
-  // takes over when the one before has two nodes a chain. Nodes are looked for in all of them.
-  struct Level {
-    std::atomic<uint32_t>* heads = nullptr;
-    uint32_t bits = 0;
-    uint32_t from = 0;  // number of nodes at which it takes over
-  };
-  static constexpr int kLevels = 3;
+  uint32_t Insert(const Level& level, uint64_t hash, uint32_t parent, uintptr_t pc, uint32_t id);
+  bool IsNode(uint32_t id, uint32_t parent, uintptr_t pc) const;
 
   Journal* journal_ = nullptr;
-  SeenLine* seen_ = nullptr;
+  StackIdLine* seen_ = nullptr;
   Level levels_[kLevels];
-  uint32_t* next_ = nullptr;  // by id
 };
 
 }  // namespace ollamatrace

@@ -22,13 +22,13 @@ class StackTableTest : public ::testing::Test {
     for (auto& word : journal_.reserved) word.store(0);  // of the test before
     ASSERT_EQ(CreateJournal(&journal_, path.c_str()), 0);
     journal_.header()->next_node.store(1);
-    memory_ = mmap(nullptr, StackTableBytes(), PROT_READ | PROT_WRITE,
+    memory_ = mmap(nullptr, StackTable::Bytes(), PROT_READ | PROT_WRITE,
                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     ASSERT_NE(memory_, MAP_FAILED);
     table_.Init(&journal_, memory_);
   }
   void TearDown() override {
-    munmap(memory_, StackTableBytes());
+    munmap(memory_, StackTable::Bytes());
     CloseJournal(&journal_, true);
   }
 

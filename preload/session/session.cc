@@ -164,7 +164,7 @@ void ForgetParent() {
   CloseOwnFile(&g_session.trace, false);
   for (auto& word : g_session.journal.reserved) word.store(0, std::memory_order_relaxed);
   if (g_drain_memory != nullptr) sys::Munmap(g_drain_memory, g_drain_bytes);
-  if (g_table_memory != nullptr) sys::Munmap(g_table_memory, StackTableBytes());
+  if (g_table_memory != nullptr) sys::Munmap(g_table_memory, StackTable::Bytes());
   g_drain_memory = g_table_memory = nullptr;
   g_session.drain = nullptr;
   g_session.drain_lock.Reset();
@@ -244,10 +244,10 @@ bool Start(bool forked) {
   options.sample_bytes = settings->sample_bytes;
   g_drain_bytes = DrainBytes(options);
   g_drain_memory = MapOwn(g_drain_bytes, MAP_NORESERVE);
-  g_table_memory = MapOwn(StackTableBytes(), MAP_NORESERVE);
+  g_table_memory = MapOwn(StackTable::Bytes(), MAP_NORESERVE);
   // Touched here and there: a huge page each time would cost more than all that is used.
   if (g_drain_memory != nullptr) sys::Madvise(g_drain_memory, g_drain_bytes, kNoHugePage);
-  if (g_table_memory != nullptr) sys::Madvise(g_table_memory, StackTableBytes(), kNoHugePage);
+  if (g_table_memory != nullptr) sys::Madvise(g_table_memory, StackTable::Bytes(), kNoHugePage);
   if (g_drain_memory != nullptr && g_table_memory != nullptr &&
       StartSampling(settings->sample_bytes) &&
       ReserveJournal(journal, kUndoOffset, kUndoWords * 8) &&
