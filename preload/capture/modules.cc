@@ -18,7 +18,7 @@
 namespace ollamatrace {
 
 std::atomic<uint32_t> g_modules_generation{1};
-std::atomic<uint8_t> g_unloaded_modules[kMaxModuleIds / 8];
+std::atomic<uintptr_t> g_recycled_begin{~uintptr_t{0}}, g_recycled_end{0};
 
 namespace {
 
@@ -171,10 +171,21 @@ void Clear(Slot* slot) {
   slot->end.store(0, std::memory_order_relaxed);
 }
 
+// Where modules were unloaded, and how often. When there are too many such places, the last stands
+// for all addresses.
+struct RecycledRange {
+  std::atomic<uintptr_t> begin, end;
+  std::atomic<uint32_t> times;
+};
+constexpr int kMaxRecycled = 256;
+RecycledRange g_recycled[kMaxRecycled];
+std::atomic<int> g_recycled_count{0};
+
 void Unload(Slot* slot, uint64_t now) {
   const uint32_t id = slot->id.load(std::memory_order_relaxed);
   capture::UnregisterModule(slot->begin.load(std::memory_order_relaxed));
-  g_unloaded_modules[id / 8].fetch_or(static_cast<uint8_t>(1u << (id % 8)));
+  CountUnload(slot->begin.load(std::memory_order_relaxed),
+              slot->end.load(std::memory_order_relaxed));
   Clear(slot);
   g_modules_generation.fetch_add(1, std::memory_order_acq_rel);
   g_define(g_record, EncodeModuleUnload({ModuleId{id}, now}, g_record));
@@ -183,9 +194,9 @@ void Unload(Slot* slot, uint64_t now) {
 // The record of it is left to the next RefreshModules, which the next call from there brings about:
 // room for it in the journal is made by the drain's thread, which this is.
 void MarkGone(Slot* slot) {
-  const uint32_t id = slot->id.load(std::memory_order_relaxed);
   capture::UnregisterModule(slot->begin.load(std::memory_order_relaxed));
-  g_unloaded_modules[id / 8].fetch_or(static_cast<uint8_t>(1u << (id % 8)));
+  CountUnload(slot->begin.load(std::memory_order_relaxed),
+              slot->end.load(std::memory_order_relaxed));
   {
     const Change change;
     slot->gone.store(true, std::memory_order_relaxed);
@@ -318,6 +329,39 @@ ModuleId FindLoaded(uintptr_t address) {
 }
 
 }  // namespace
+
+void CountUnload(uintptr_t begin, uintptr_t end) {
+  const int count = g_recycled_count.load(std::memory_order_relaxed);
+  int i = 0;
+  while (i < count && (g_recycled[i].begin.load(std::memory_order_relaxed) != begin ||
+                       g_recycled[i].end.load(std::memory_order_relaxed) != end)) {
+    ++i;
+  }
+  if (i >= kMaxRecycled - 1) {
+    i = kMaxRecycled - 1;
+    begin = 0;
+    end = ~uintptr_t{0};
+  }
+  g_recycled[i].begin.store(begin, std::memory_order_relaxed);
+  g_recycled[i].end.store(end, std::memory_order_relaxed);
+  g_recycled[i].times.fetch_add(1, std::memory_order_relaxed);
+  if (i >= count) g_recycled_count.store(i + 1, std::memory_order_release);
+  if (begin < g_recycled_begin.load(std::memory_order_relaxed)) g_recycled_begin.store(begin);
+  if (end > g_recycled_end.load(std::memory_order_relaxed)) g_recycled_end.store(end);
+}
+
+uint32_t TimesUnloadedSlow(uintptr_t address) {
+  uint32_t times = 0;
+  const int count = g_recycled_count.load(std::memory_order_acquire);
+  for (int i = 0; i < count; ++i) {
+    const RecycledRange& range = g_recycled[i];
+    if (address >= range.begin.load(std::memory_order_relaxed) &&
+        address < range.end.load(std::memory_order_relaxed)) {
+      times += range.times.load(std::memory_order_relaxed);
+    }
+  }
+  return times;
+}
 
 void InitModules(DefineFunction define, void (*files_wanted)()) {
   g_define = define;

@@ -47,14 +47,23 @@ void NoticeUnloads();
 ModuleId FindModuleId(uintptr_t address);
 
 extern std::atomic<uint32_t> g_modules_generation;
-extern std::atomic<uint8_t> g_unloaded_modules[kMaxModuleIds / 8];
 
 // Changes whenever a module vanished; never 0.
 inline uint32_t ModulesGeneration() { return g_modules_generation.load(std::memory_order_acquire); }
 
-inline bool IsModuleUnloaded(ModuleId id) {
-  const auto number = static_cast<uint32_t>(id);
-  return (g_unloaded_modules[number / 8].load(std::memory_order_relaxed) >> (number % 8) & 1) != 0;
+// How often a module that held `address` was unloaded: code at one address is the same code as long
+// as this is the same number. A few instructions unless modules near it were unloaded.
+extern std::atomic<uintptr_t> g_recycled_begin, g_recycled_end;
+uint32_t TimesUnloadedSlow(uintptr_t address);
+// A module was unloaded from there. By one thread at a time.
+void CountUnload(uintptr_t begin, uintptr_t end);
+inline uint32_t TimesUnloaded(uintptr_t address) {
+  if (__builtin_expect(address < g_recycled_begin.load(std::memory_order_relaxed) ||
+                           address >= g_recycled_end.load(std::memory_order_relaxed),
+                       1)) {
+    return 0;
+  }
+  return TimesUnloadedSlow(address);
 }
 
 }  // namespace ollamatrace

@@ -5,16 +5,12 @@
 namespace ollamatrace {
 namespace {
 
-constexpr uint32_t kLevelBits[] = {10, 14, 18, 19};
+constexpr uint32_t kLevelBits[] = {11, 15, 19};
 constexpr uint64_t kHashFactor = UINT64_C(0x9E3779B97F4A7C15);
 // Lines that a node may be from where it belongs. Beyond: as if the table was full.
 constexpr uint32_t kMaxLines = 64;
-
-uint64_t Hash(uint32_t parent, uintptr_t pc) {
-  uint64_t hash = (pc ^ uint64_t{parent} << 32) * kHashFactor;
-  hash ^= hash >> 32;
-  return hash * UINT64_C(0xD6E8FEB86659FD93);
-}
+// Frames whose lines are asked for before they are looked at.
+constexpr uint32_t kLookedAhead = 6;
 
 // The product's lower bits hear little of the upper ones.
 uint64_t Mixed(uint64_t hash) { return hash ^ hash >> 29; }
@@ -73,49 +69,68 @@ StackId StackTable::Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int
                                                           : memo->depth;
   }
   memo->generation = 0;  // until it is whole again: a signal handler may never return here
-  // New code at an old address is another stack: the generation is part of the hash.
-  uint64_t hash = same == 0 ? generation * kHashFactor : memo->hashes[same - 1];
+  uint64_t hash = same == 0 ? kHashFactor : memo->hashes[same - 1];
   for (uint32_t i = same; i < wanted; ++i) {
-    hash = ((hash << 23 | hash >> 41) ^ pcs[wanted - 1 - i]) * kHashFactor;
+    // New code at an old address is another frame.
+    const uintptr_t pc = pcs[wanted - 1 - i];
+    hash = ((hash << 23 | hash >> 41) ^ pc ^ uint64_t{TimesUnloaded(pc & ~kExactPc)} << 48) *
+           kHashFactor;
     memo->hashes[i] = hash;
   }
   memo->depth = wanted;
-  StackId found = Find(Mixed(hash));
-  if (found == StackId{}) {
-    for (uint32_t i = same; i < wanted; ++i) __builtin_prefetch(SeenLine(Mixed(memo->hashes[i])));
-    // The longest outer part that was seen, then what is new.
+  const int top = Top();
+  uint32_t id = FindNode(Mixed(hash), top);
+  if (id == 0) {
+    // The longest outer part that is known, most often by a few frames shorter; then what is new.
     uint32_t from = wanted - 1;
-    uint32_t id = 0;
-    for (; from > 0 && id == 0; from -= id == 0 ? 1 : 0) {
-      id = static_cast<uint32_t>(Find(Mixed(memo->hashes[from - 1])));
+    for (uint32_t i = from; i > 0 && i + kLookedAhead > from; --i) {
+      for (int level = top; level >= 0; --level) {
+        __builtin_prefetch(levels_[level].Line(Mixed(memo->hashes[i - 1])));
+      }
+    }
+    for (; from > 0; --from) {
+      id = FindNode(Mixed(memo->hashes[from - 1]), top);
+      if (id != 0) break;
     }
     for (; from < wanted; ++from) {
-      const uint32_t next = FindOrAdd(id, pcs[wanted - 1 - from]);
+      const uint32_t next = AddNode(Mixed(memo->hashes[from]), top, id, pcs[wanted - 1 - from]);
       if (next == 0) break;
       id = next;
-      Remember(Mixed(memo->hashes[from]), StackId{id});
     }
     *complete = from == wanted;
-    found = StackId{id};
   }
   memo->generation = generation;
-  return found;
+  return StackId{id};
 }
 
-bool StackTable::IsNode(uint32_t id, uint32_t parent, uintptr_t pc) const {
-  const StackNode& node = *journal_->node(id);
-  return node.address == (pc & ~kExactPc) && node.parent == parent &&
-         ((node.module & kNodeExact) != 0) == ((pc & kExactPc) != 0) &&
-         !IsModuleUnloaded(ModuleId{node.module & ~kNodeExact});
+int StackTable::Top() const {
+  const uint32_t count = journal_->header()->next_node.load(std::memory_order_relaxed);
+  int top = 0;
+  while (top + 1 < kLevels && count >= levels_[top + 1].from) ++top;
+  return top;
+}
+
+uint32_t StackTable::FindNode(uint64_t hash, int top) const {
+  for (int level = 0; level <= top; ++level) {
+    for (uint32_t i = 0; i < kMaxLines; ++i) {
+      uint64_t word = 0;
+      for (const std::atomic<uint64_t>& place : levels_[level].Line(hash + i)->words) {
+        word = place.load(std::memory_order_acquire);
+        if (((word ^ hash) & ~kStackIdMask) == 0 && word != 0) {
+          return static_cast<uint32_t>(word & kStackIdMask);
+        }
+      }
+      if (word == 0) break;  // a line with a free word is the last one
+    }
+  }
+  return 0;
 }
 
 // Puts `id`, whose node is complete, where it belongs, unless the same node is there already.
 // Answers the id that holds from now on; 0 when there is no room.
-uint32_t StackTable::Insert(const Level& level, uint64_t hash, uint32_t parent, uintptr_t pc,
-                            uint32_t id) {
-  const uint64_t mask = (uint64_t{1} << level.bits) - 1;
+uint32_t StackTable::Insert(const Level& level, uint64_t hash, uint32_t id) {
   for (uint32_t i = 0; i < kMaxLines; ++i) {
-    for (std::atomic<uint64_t>& place : level.lines[(hash + i) & mask].words) {
+    for (std::atomic<uint64_t>& place : level.Line(hash + i)->words) {
       uint64_t word = place.load(std::memory_order_acquire);
       if (word == 0 &&
           place.compare_exchange_strong(word, (hash & ~kStackIdMask) | id,
@@ -123,41 +138,18 @@ uint32_t StackTable::Insert(const Level& level, uint64_t hash, uint32_t parent, 
         return id;
       }
       // Others came first; perhaps with this very frame. Then ours stays unused.
-      const auto other = static_cast<uint32_t>(word & kStackIdMask);
-      if (((word ^ hash) & ~kStackIdMask) == 0 && IsNode(other, parent, pc)) return other;
+      if (((word ^ hash) & ~kStackIdMask) == 0) return static_cast<uint32_t>(word & kStackIdMask);
     }
   }
   return 0;
 }
 
-uint32_t StackTable::FindOrAdd(uint32_t parent, uintptr_t pc) {
-  const uint64_t hash = Hash(parent, pc);
-  const uint32_t count = journal_->header()->next_node.load(std::memory_order_relaxed);
-  int top = 0;
-  while (top + 1 < kLevels && count >= levels_[top + 1].from) ++top;
-  for (int i = top; i > 0; --i) {
-    __builtin_prefetch(&levels_[i - 1].lines[hash & ((uint64_t{1} << levels_[i - 1].bits) - 1)]);
-  }
-  for (int level = top; level >= 0; --level) {
-    const uint64_t mask = (uint64_t{1} << levels_[level].bits) - 1;
-    bool more = true;  // a line with a free word is the last one
-    for (uint32_t i = 0; i < kMaxLines && more; ++i) {
-      for (const std::atomic<uint64_t>& place : levels_[level].lines[(hash + i) & mask].words) {
-        const uint64_t word = place.load(std::memory_order_acquire);
-        if (word == 0) {
-          more = false;
-          break;
-        }
-        const auto id = static_cast<uint32_t>(word & kStackIdMask);
-        if (((word ^ hash) & ~kStackIdMask) == 0 && IsNode(id, parent, pc)) return id;
-      }
-    }
-  }
-
-  if (count >= kMaxNodes) return 0;
-  const uint32_t id = journal_->header()->next_node.fetch_add(1, std::memory_order_relaxed);
+uint32_t StackTable::AddNode(uint64_t hash, int top, uint32_t parent, uintptr_t pc) {
+  std::atomic<uint32_t>* const next = &journal_->header()->next_node;
+  if (next->load(std::memory_order_relaxed) >= kMaxNodes) return 0;
+  const uint32_t id = next->fetch_add(1, std::memory_order_relaxed);
   if (id >= kMaxNodes) {
-    journal_->header()->next_node.store(kMaxNodes, std::memory_order_relaxed);
+    next->store(kMaxNodes, std::memory_order_relaxed);
     return 0;
   }
   StackNode* node = journal_->node(id);
@@ -171,7 +163,7 @@ uint32_t StackTable::FindOrAdd(uint32_t parent, uintptr_t pc) {
   node->module =
       static_cast<uint32_t>(FindModuleId(exact ? address : address - 1)) | (exact ? kNodeExact : 0);
   node->address = address;  // last: a node without an address is one that is being made
-  return Insert(levels_[top], hash, parent, pc, id);
+  return Insert(levels_[top], hash, id);
 }
 
 }  // namespace ollamatrace

@@ -67,23 +67,28 @@ class StackTable {
   static constexpr uint32_t kSeenBits = 16;
   static constexpr size_t kSeenLines = size_t{1} << kSeenBits;
 
-  // All nodes, by parent and address. A small level serves small programs without touching much
-  // memory; each takes over when the one before is half full. Nodes are looked for in all of them.
+  // All nodes, by the hash of the stack that ends there. A small level serves small programs
+  // without touching much memory; each takes over when the one before is half full. Nodes are
+  // looked for in all of them. What has the hash's 42 upper bits and lies where it would lie is the
+  // node.
   struct Level {
     StackIdLine* lines = nullptr;
     uint32_t bits = 0;  // of the number of lines
     uint32_t from = 0;  // number of nodes at which it takes over
+
+    StackIdLine* Line(uint64_t hash) const { return &lines[hash & ((uint64_t{1} << bits) - 1)]; }
   };
-  static constexpr int kLevels = 4;
+  static constexpr int kLevels = 3;
 
   StackIdLine* SeenLine(uint64_t hash) const { return &seen_[hash % kSeenLines]; }
   static uint32_t FirstPlace(uint64_t hash) {
     return static_cast<uint32_t>(hash >> kSeenBits) % StackIdLine::kWords;
   }
   StackId FindElsewhere(uint64_t hash) const;
-  uint32_t FindOrAdd(uint32_t parent, uintptr_t pc);
-  uint32_t Insert(const Level& level, uint64_t hash, uint32_t parent, uintptr_t pc, uint32_t id);
-  bool IsNode(uint32_t id, uint32_t parent, uintptr_t pc) const;
+  int Top() const;  // the level to which nodes are added now
+  uint32_t FindNode(uint64_t hash, int top) const;
+  uint32_t AddNode(uint64_t hash, int top, uint32_t parent, uintptr_t pc);
+  uint32_t Insert(const Level& level, uint64_t hash, uint32_t id);
 
   Journal* journal_ = nullptr;
   StackIdLine* seen_ = nullptr;

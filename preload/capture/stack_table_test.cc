@@ -90,16 +90,19 @@ TEST_F(StackTableTest, ExactAddressesAreNotReturnAddresses) {
 }
 
 TEST_F(StackTableTest, NodesOfUnloadedModulesAreNotFoundAgain) {
-  const uint32_t a = Intern({0x30, 0x20, 0x10});
-  const uint32_t root = journal_.node(journal_.node(a)->parent)->parent;
-  journal_.node(root)->module = 77;  // as if a module had been there
-  EXPECT_EQ(Intern({0x30, 0x20, 0x10}), a);
-  g_unloaded_modules[77 / 8].store(1u << (77 % 8));
+  const uintptr_t root = 0x7000;
+  const uint32_t a = Intern({0x30, 0x20, root});
+  const uint32_t other = Intern({0x30, 0x20, 0x10});
+  EXPECT_EQ(Intern({0x30, 0x20, root}), a);
+  CountUnload(root & ~uintptr_t{0xfff}, root + 0x1000);
   g_modules_generation.fetch_add(1);
-  const uint32_t b = Intern({0x30, 0x20, 0x10}, 3);
+  const uint32_t b = Intern({0x30, 0x20, root}, 3);
   EXPECT_NE(a, b);
   EXPECT_EQ(Stored(b), Stored(a));
-  g_unloaded_modules[77 / 8].store(0);
+  EXPECT_EQ(Intern({0x30, 0x20, 0x10}), other);  // which has nothing to do with it
+  CountUnload(root & ~uintptr_t{0xfff}, root + 0x1000);
+  g_modules_generation.fetch_add(1);
+  EXPECT_NE(Intern({0x30, 0x20, root}), b);
 }
 
 TEST_F(StackTableTest, EmptyStackIsNone) { EXPECT_EQ(Intern({}), 0u); }
