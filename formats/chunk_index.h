@@ -18,7 +18,10 @@ inline constexpr size_t kIndexFrameBytes = kSkippableHeaderBytes + kIndexPayload
 // is longer than this.
 inline constexpr size_t kMaxIndexPayloadBytes = 4096;
 
-enum class ChunkKind : uint16_t { kRecords = 0 };
+enum class ChunkKind : uint16_t {
+  kRecords = 0,
+  kColumns = 1,  // see column_writer.h
+};
 
 // Payload, little endian: char[4] kIndexMagic, u16 version, u16 kind, u32 number, u32 raw_bytes,
 // u32 frame_bytes, u32 events, u64 first_ns, u64 last_ns, u32 zero, u32 CRC-32 of the 44 bytes
@@ -27,7 +30,7 @@ struct ChunkIndex {
   uint16_t version = kTraceVersion;
   uint16_t kind = 0;         // ChunkKind; a reader skips chunks of a kind it does not know
   uint32_t number = 0;       // of the chunk in the trace, from 0
-  uint32_t raw_bytes = 0;    // of the records, 1 to kMaxChunkBytes
+  uint32_t raw_bytes = 0;    // of the records or columns, 1 to kMaxChunkBytes
   uint32_t frame_bytes = 0;  // of the zstd frame that follows
   uint32_t events = 0;       // Alloc, Free, Map and Unmap records in it
   uint64_t first_ns = 0;     // smallest and greatest time of these; both 0 when there are none

@@ -181,7 +181,8 @@ absl::Status ChunkScanner::ReadChunk(const Place& place) {
     Damaged(index, "the file shrank while it was read", end_);
     return absl::OkStatus();
   }
-  if (index.kind != static_cast<uint16_t>(ChunkKind::kRecords)) {
+  const auto kind = static_cast<ChunkKind>(index.kind);
+  if (kind != ChunkKind::kRecords && kind != ChunkKind::kColumns) {
     ++summary_.unknown_records;
     position_ = next;
     return absl::OkStatus();
@@ -198,8 +199,10 @@ absl::Status ChunkScanner::ReadChunk(const Place& place) {
     return absl::OkStatus();
   }
   ++summary_.chunks;
+  const absl::string_view bytes(records, index.raw_bytes);
   decoder_.StartChunk();
-  absl::Status status = decoder_.Decode(absl::string_view(records, index.raw_bytes));
+  absl::Status status =
+      kind == ChunkKind::kRecords ? decoder_.Decode(bytes) : decoder_.DecodeColumns(bytes);
   if (absl::IsDataLoss(status)) {
     // Written so: its checksum is right.
     ++summary_.damaged_chunks;

@@ -1,6 +1,7 @@
-// Turns the encoded records of one chunk into what is appended to the trace file: a skippable frame
-// with the chunk's index, then a zstd frame with the records. Runs inside the traced process: the
-// compressor lives in memory that the caller gives, nothing is allocated.
+// Turns the encoded records of one chunk, or their columns, into what is appended to the trace
+// file: a skippable frame with the chunk's index, then a zstd frame with the records or columns.
+// Runs inside the traced process: the compressor lives in memory that the caller gives, nothing is
+// allocated.
 #ifndef OLLAMATRACE_FORMATS_CHUNK_WRITER_H_
 #define OLLAMATRACE_FORMATS_CHUNK_WRITER_H_
 
@@ -8,6 +9,7 @@
 #include <cstdint>
 
 #include "formats/chunk_index.h"
+#include "formats/column_model.h"
 #include "formats/encode.h"
 #include "formats/trace_format.h"
 
@@ -39,6 +41,15 @@ bool InitChunkWriter(ChunkWriter* writer, void* workspace, size_t workspace_byte
 // next chunk with a fresh DeltaState.
 size_t WriteChunk(ChunkWriter* writer, uint32_t number, const ChunkStats& stats, const uint8_t* raw,
                   size_t raw_bytes, uint8_t* out, size_t capacity);
+
+// The same for columns: raw[0, ends[kColumnCount]), where the first one begins at ends[0] and the
+// i-th ends at ends[i]. Columns have little in common: each begins a block of the frame. `capacity`
+// is at least ColumnChunkBound(ends[kColumnCount]).
+inline constexpr size_t ColumnChunkBound(size_t raw_bytes) {
+  return ChunkBound(raw_bytes) + size_t{8} * kColumnCount;
+}
+size_t WriteColumnChunk(ChunkWriter* writer, uint32_t number, const ChunkStats& stats,
+                        const uint8_t* raw, const size_t* ends, uint8_t* out, size_t capacity);
 
 }  // namespace ollamatrace
 

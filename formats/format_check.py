@@ -16,7 +16,7 @@ import subprocess
 import sys
 import zlib
 
-VERSION = 1
+VERSION = 2
 INDEX_MAGIC = struct.pack("<I", 0x184D2A57)
 INDEX = struct.Struct("<II4sHHIIIIQQII")
 MAX_RAW = 4 << 20
@@ -160,6 +160,225 @@ def records_of(data):
             yield name, record
 
 
+COLUMNS = ("kinds entry_low entry_high new_stacks new_functions sizes places addresses depths other_frees times threads "
+           "node_counts node_flags node_ids node_parents node_addresses node_modules records").split()
+MASK = (1 << 64) - 1
+FACTOR = 0x9E3779B97F4A7C15
+MAX_EVENTS = 1 << 17
+
+
+def unzigzag(value):
+    return (value >> 1) ^ -(value & 1)
+
+
+def size_class(size):
+    units = (max(size, 24) + 8 + 15) // 16
+    return units if units < 96 else 96 + units.bit_length() - 7
+
+
+class History:
+    """Which symbol followed which ones."""
+
+    def __init__(self):
+        self.after, self.last = ({}, {}, {}), (0, 0, 0)
+
+    def places(self):
+        value = 0
+        for symbol in self.last:
+            value = (value + symbol + 1) * FACTOR & MASK
+            yield value >> 51
+
+    def likely(self, order):
+        return self.after[order - 1].get(list(self.places())[order - 1])
+
+    def add(self, coded, symbol):
+        for after, place in zip(self.after, self.places()):
+            after[place] = coded
+        self.last = (symbol, *self.last[:2])
+
+
+class Freed:
+    """The last 16 addresses freed in each class, the last one first."""
+
+    def __init__(self):
+        self.lists = collections.defaultdict(list)
+
+    def push(self, number, address):
+        self.lists[number] = [address, *self.lists[number]][:16]
+
+    def take(self, number, rank):
+        if rank >= len(self.lists[number]):
+            raise BadRecord("a place that is not there")
+        return self.lists[number].pop(rank)
+
+
+def nodes_of(column, count, state):
+    """`count` nodes; `state` lives as long as the chunk."""
+    for _ in range(count):
+        flags = column["node_flags"].byte()
+        number = None
+        node = state["last"] + 1
+        if flags >= 64:
+            raise BadRecord("node flags")
+        if flags & 1:
+            node = column["node_ids"].delta32(state["last"])
+        node %= 1 << 32
+        parent = state["last"]
+        if flags & 2:
+            parent = (node - unzigzag(column["node_parents"].varint())) % (1 << 64)
+            if parent >> 32:
+                raise BadRecord("a number of more than 32 bits")
+        known, known_number = state["known"].get(parent % 8192, (0, 0))
+        context = parent << 1 | 1
+        if parent and known == parent and known_number is not None:
+            context = known_number << 1
+        context = ((context + 1) * FACTOR & MASK) >> 51
+        if flags & 8:
+            if flags & 4:
+                raise BadRecord("node flags")
+            state["address"] = column["node_addresses"].delta(state["address"])
+            if flags & 16:
+                state["module"] = column["node_modules"].varint32()
+            place = state["address"], state["module"], flags >> 5 & 1
+            if len(state["places"]) < 1 << 14:
+                number = len(state["places"])
+                state["places"].append(place)
+        else:
+            if flags & 48:
+                raise BadRecord("node flags")
+            number = column["node_addresses"].varint32() if flags & 4 else state["likely"].get(context)
+            if number is None or number >= len(state["places"]):
+                raise BadRecord("a place that is not there")
+            place = state["places"][number]
+        state["likely"][context] = number
+        state["known"][node % 8192] = node, number
+        state["last"] = node
+        address, module, exact = place
+        yield "node", {"id": node, "parent": parent, "module": module, "address": address, "exact": exact}
+
+
+def columns_of(data):
+    """The records of a chunk of columns, like records_of."""
+    source = Bytes(data)
+    shift = source.byte()
+    sizes = [source.varint() for _ in COLUMNS]
+    if shift > 20 or sum(sizes) != len(data) - source.at:
+        raise BadRecord("columns that do not add up")
+    column = {name: Bytes(source.take(size)) for name, size in zip(COLUMNS, sizes)}
+    nodes = {"last": 0, "known": {}, "likely": {}, "places": [], "address": 0, "module": 0}
+    yield from nodes_of(column, column["node_counts"].varint(), nodes)
+    history, freed = History(), Freed()
+    entries = [None]  # [stack, function, live blocks, last size, last address]
+    blocks = [None]  # [address, size, entry]; entry 0: freed
+    time = thread = events = next_address = last_address = last_freed = last_other = 0
+
+    def block_back(back):
+        if back >= len(blocks) - 1 or blocks[len(blocks) - 1 - back][2] == 0:
+            raise BadRecord("a block that is not there")
+        return len(blocks) - 1 - back
+
+    while not column["kinds"].done():
+        kind = column["kinds"].byte()
+        if kind == 7:
+            yield from records_of(column["records"].text())
+            yield from nodes_of(column, column["node_counts"].varint(), nodes)
+            continue
+        if kind == 8:
+            thread = column["threads"].varint32()
+            continue
+        if kind == 9:
+            block = block_back(column["other_frees"].varint())
+            entries[blocks[block][2]][2].remove(block)
+            blocks[block][2] = 0
+            continue
+        if events == MAX_EVENTS:
+            raise BadRecord("too many events")
+        events += 1
+        if kind <= 2:
+            coded = history.likely(3 - kind)
+            if coded is None:
+                raise BadRecord("nothing is likely")
+        elif kind in (3, 4):
+            coded = kind - 3
+        elif kind in (5, 6):
+            low, high = column["entry_low"].byte(), column["entry_high"].varint()
+            if high > MAX_EVENTS >> 8 or low + high == 0:
+                raise BadRecord("an entry that is not there")
+            coded = 2 * (high << 8 | low) + kind - 5
+        else:
+            raise BadRecord(f"an event of unknown kind {kind}")
+        if coded == 1:
+            stack = column["new_stacks"].delta32(entries[-1][0] if len(entries) > 1 else 0)
+            entries.append([stack, column["new_functions"].byte(), [], 0, 0])
+            symbol = 2 * (len(entries) - 1) + 1
+        else:
+            symbol = coded
+        history.add(coded, symbol)
+        time = column["times"].delta(time)
+        moment = {"t": (time << shift) & MASK, "thread": thread}
+        if symbol == 0:
+            number = column["other_frees"].varint()
+            if number & 1:
+                block = block_back(number >> 1)
+                address, size, entry = blocks[block]
+                entries[entry][2].remove(block)
+                blocks[block][2] = 0
+                freed.push(size_class(size), address)
+            else:
+                rest = column["other_frees"].byte() if number & 2 else 0
+                if rest > 15:
+                    raise BadRecord("an address")
+                address = last_other = (last_other + (unzigzag(number >> 2) << 4) + rest) & MASK
+                freed.push(0, address)
+            last_freed = address
+            yield "free", {**moment, "domain": 0, "address": address}
+            continue
+        if symbol // 2 >= len(entries):
+            raise BadRecord("an entry that is not there")
+        entry = entries[symbol // 2]
+        if symbol % 2 == 0:
+            depth = column["depths"].byte()
+            if depth >= 32 or depth >= len(entry[2]):
+                raise BadRecord("a block that is not there")
+            block = entry[2].pop(-1 - depth)
+            last_freed, size, _ = blocks[block]
+            blocks[block][2] = 0
+            freed.push(size_class(size), last_freed)
+            yield "free", {**moment, "domain": 0, "address": last_freed}
+            continue
+        size = column["sizes"].varint()
+        if size > 1 << 60:
+            raise BadRecord("a size")
+        size = size - 1 if size else entry[3]
+        place = column["places"].byte()
+        if place == 1:
+            address = next_address
+        elif place == 2:
+            address = freed.take(0, 0)
+        elif place == 3:
+            address = entry[4]
+        elif place == 4:
+            address = last_freed
+        elif place == 5:
+            number = column["addresses"].varint()
+            rest = column["addresses"].byte() if number & 1 else 0
+            if rest > 15:
+                raise BadRecord("an address")
+            address = (last_address + (unzigzag(number >> 1) << 4) + rest) & MASK
+        elif place < 17:
+            address = freed.take(size_class(size), place - 5 if place else 0)
+        else:
+            raise BadRecord("a place that is not there")
+        blocks.append([address, size, symbol // 2])
+        entry[2].append(len(blocks) - 1)
+        entry[3], entry[4], last_address = size, address, address
+        next_address = (address + (max(size, 24) + 23) // 16 * 16) & MASK
+        yield "alloc", {**moment, "domain": 0, "function": entry[1], "stack": entry[0], "address": address,
+                        "size": size}
+    if not all(source.done() for source in column.values()):
+        raise BadRecord("columns that are too long")
+
+
 def index_at(data, offset):
     """(index fields, offset of the frame), or None."""
     if len(data) - offset < INDEX.size:
@@ -189,6 +408,7 @@ def unpacked(frame, raw_bytes):
 
 
 def chunks_of(data, summary):
+    """The records of each chunk."""
     offset, found = 0, False
     while offset < len(data):
         index = index_at(data, offset)
@@ -199,14 +419,14 @@ def chunks_of(data, summary):
             if version > VERSION:
                 raise NoTrace(f"format version {version} is newer than this reader's {VERSION}")
             good = 0 < raw_bytes <= MAX_RAW and 0 < frame_bytes <= MAX_FRAME and frame + frame_bytes <= len(data)
-            if good and kind != 0:
+            if good and kind > 1:
                 following = frame + frame_bytes
             elif good:
                 records = unpacked(data[frame:frame + frame_bytes], raw_bytes)
                 if records is not None:
                     following = frame + frame_bytes
                     summary["chunks"] += 1
-                    yield records
+                    yield (records_of, columns_of)[kind](records)
         if following is None:
             following = next_index(data, offset + (4 if index else 1))
             summary["dropped_bytes"] += following - offset
@@ -325,7 +545,7 @@ def main():
     try:
         for records in chunks_of(data, summary):
             try:
-                for kind, record in records_of(records):
+                for kind, record in records:
                     if kind == "header":
                         if record["version"] > VERSION:
                             raise NoTrace(f"format version {record['version']} is newer than this reader's {VERSION}")

@@ -99,6 +99,56 @@ absl::Status RecordDecoder::Decode(absl::string_view bytes) {
   return absl::OkStatus();
 }
 
+void TraceVisitor::OnHeapEvents(const ColumnReader& columns) {
+  for (uint32_t i = 0; i < columns.count(); ++i) {
+    const ColumnEvent& event = columns.events()[i];
+    const ThreadId thread{event.thread};
+    switch (event.kind) {
+      case ColumnEvent::Kind::kAlloc: {
+        const ColumnEntry& entry = columns.entry(event.entry);
+        OnAlloc({event.time_ns, thread, Domain::kHeap, static_cast<AllocFunction>(entry.function),
+                 StackId{entry.stack}, event.address, event.size});
+        break;
+      }
+      case ColumnEvent::Kind::kFree:
+        OnFree({event.time_ns, thread, Domain::kHeap, event.address});
+        break;
+      case ColumnEvent::Kind::kReplaced:
+        break;
+    }
+  }
+}
+
+absl::Status RecordDecoder::DecodeColumns(absl::string_view bytes) {
+  if (columns_ == nullptr) columns_ = std::make_unique_for_overwrite<ColumnReader>();
+  ColumnReader& columns = *columns_;
+  columns.Start(reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size());
+  const auto deliver = [&]() -> absl::Status {
+    while (true) {
+      const ColumnReader::Got got = columns.Next();
+      if (got == ColumnReader::Got::kEnd) return absl::OkStatus();
+      if (got == ColumnReader::Got::kBad) return absl::DataLossError("bad columns");
+      if (got == ColumnReader::Got::kRecords) {
+        StartChunk();
+        absl::Status status = Decode(absl::string_view(
+            reinterpret_cast<const char*>(columns.records()), columns.record_bytes()));
+        if (!status.ok()) return status;
+        continue;
+      }
+      if (!header_seen_ && !substitute_header_.empty()) DeliverSubstituteHeader().IgnoreError();
+      if (got == ColumnReader::Got::kNodes) {
+        for (uint32_t i = 0; i < columns.count(); ++i) visitor_.OnNode(columns.nodes()[i]);
+        continue;
+      }
+      for (uint32_t i = 0; i < columns.count(); ++i) Saw(columns.events()[i].time_ns);
+      visitor_.OnHeapEvents(columns);
+    }
+  };
+  absl::Status status = deliver();
+  visitor_.OnColumnsEnd();
+  return status;
+}
+
 void RecordDecoder::DecodeEvent(uint8_t tag, Cursor& in) {
   switch (static_cast<Tag>(tag)) {
     case Tag::kReset:

@@ -4,15 +4,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "formats/column_reader.h"
 #include "formats/trace_visitor.h"
 
 namespace ollamatrace {
 
-// Believes nothing: any bytes give records or an error. Allocates only for error texts. Not
-// thread-safe.
+// Believes nothing: any bytes give records or an error. Allocates for error texts and, once, for
+// columns. Not thread-safe.
 class RecordDecoder {
  public:
   // `visitor` receives the records and must outlive the decoder.
@@ -29,6 +31,9 @@ class RecordDecoder {
   // a cut record; those before it were delivered), FailedPrecondition (a header of a newer
   // version).
   absl::Status Decode(absl::string_view bytes);
+
+  // The same for a chunk of columns.
+  absl::Status DecodeColumns(absl::string_view bytes);
 
   bool header_seen() const { return header_seen_; }
   bool end_seen() const { return end_seen_; }
@@ -56,6 +61,7 @@ class RecordDecoder {
   }
 
   TraceVisitor& visitor_;
+  std::unique_ptr<ColumnReader> columns_;  // made when it is needed
   absl::string_view substitute_header_;
   State state_;
   uint64_t unknown_records_ = 0;

@@ -1,8 +1,10 @@
 #include "formats/test_trace.h"
 
+#include <cstring>
 #include <limits>
 
 #include "formats/chunk_writer.h"
+#include "formats/column_writer.h"
 
 namespace ollamatrace {
 
@@ -16,6 +18,50 @@ std::string ChunkOf(absl::string_view records, uint32_t number, const ChunkStats
       WriteChunk(&writer, number, stats, reinterpret_cast<const uint8_t*>(records.data()),
                  records.size(), out.data(), out.size());
   return std::string(reinterpret_cast<const char*>(out.data()), size);
+}
+
+namespace {
+
+ColumnWriter& Columns() {
+  static ColumnWriter* const writer = [] {
+    auto* result = new ColumnWriter;
+    // Any memory will do.
+    memset(static_cast<void*>(result), 0xa5, sizeof(ColumnWriter));
+    return result;
+  }();
+  return *writer;
+}
+
+}  // namespace
+
+std::string ColumnsOf(absl::string_view records) {
+  std::string out(records.size(), '\0');
+  out.resize(Columns().Write(reinterpret_cast<const uint8_t*>(records.data()), records.size(),
+                             reinterpret_cast<uint8_t*>(out.data())));
+  return out;
+}
+
+std::string ColumnChunkOf(absl::string_view records, uint32_t number) {
+  const std::string columns = ColumnsOf(records);
+  if (columns.empty()) return "";
+  constexpr int kLevel = 3;
+  std::vector<uint64_t> workspace(ChunkWorkspaceBytes(kLevel) / sizeof(uint64_t) + 1);
+  std::vector<uint8_t> out(ColumnChunkBound(columns.size()));
+  ChunkWriter writer;
+  InitChunkWriter(&writer, workspace.data(), workspace.size() * sizeof(uint64_t), kLevel);
+  const size_t size = WriteColumnChunk(&writer, number, Columns().stats(),
+                                       reinterpret_cast<const uint8_t*>(columns.data()),
+                                       Columns().ends(), out.data(), out.size());
+  return std::string(reinterpret_cast<const char*>(out.data()), size);
+}
+
+void TraceBuilder::CloseChunkOfColumns() {
+  const std::string chunk = ColumnChunkOf(records_, static_cast<uint32_t>(chunk_offsets_.size()));
+  if (chunk.empty()) return CloseChunk();
+  chunk_offsets_.push_back(bytes_.size());
+  bytes_ += chunk;
+  records_.clear();
+  state_ = {};
 }
 
 void TraceBuilder::CloseChunk() {

@@ -56,6 +56,9 @@ class TraceBuilder {
   // Closes the chunk that is being filled (nothing when it is empty) and starts the next one.
   void CloseChunk();
 
+  // The same, as a chunk of columns; of records when these can't be columns.
+  void CloseChunkOfColumns();
+
   // The records of the chunk that is being filled.
   const std::string& records() const { return records_; }
   // The closed chunks: a trace.
@@ -90,6 +93,12 @@ class TraceBuilder {
 
 // One chunk of these records.
 std::string ChunkOf(absl::string_view records, uint32_t number, const ChunkStats& stats = {});
+
+// One chunk of their columns; "" when they can't be columns.
+std::string ColumnChunkOf(absl::string_view records, uint32_t number);
+
+// The columns of these records; "" when they can't be columns.
+std::string ColumnsOf(absl::string_view records);
 
 // Every kind of record, with ordinary and with extreme values, over several chunks; the same bytes
 // at each call.

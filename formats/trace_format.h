@@ -3,7 +3,8 @@
 //
 // A trace is a sequence of chunks. A chunk is a skippable zstd frame (the chunk's index: kind,
 // times, counts, sizes, checksum) followed by one ordinary zstd frame that holds the chunk's
-// records. `zstd -dc` of the whole file prints the records of all chunks, one after the other.
+// records, one after the other or, in mode full, as columns (column_writer.h). `zstd -dc` of the
+// whole file prints what all chunks hold, one after the other.
 // Delta state starts afresh in every chunk, so chunks decode on their own.
 //
 // A record starts with a tag byte. Tags below kLengthPrefixed have a layout that a reader of this
@@ -21,7 +22,7 @@
 
 namespace ollamatrace {
 
-inline constexpr uint32_t kTraceVersion = 1;
+inline constexpr uint32_t kTraceVersion = 2;
 // The first bytes of the first record of a trace (the header's payload).
 inline constexpr char kTraceMagic[8] = {'o', 'l', 'l', 'a', 'm', 't', 'r', 'c'};
 // Magic number of the skippable frame that carries a chunk's index (RFC 8878, 3.1.2: 0x184D2A50 to
@@ -32,6 +33,8 @@ inline constexpr char kIndexMagic[4] = {'o', 't', 'c', 'k'};
 inline constexpr uint32_t kMaxChunkBytes = 4u << 20;
 // The target size at which the writer closes a chunk.
 inline constexpr uint32_t kTargetChunkBytes = 1u << 18;
+// In mode full, whose records become columns: these gain from length.
+inline constexpr uint32_t kTargetFullChunkBytes = 3u << 17;
 inline constexpr uint32_t kMaxStackDepth = 512;
 inline constexpr uint32_t kMaxStringBytes = 64u << 10;
 

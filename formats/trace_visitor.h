@@ -2,6 +2,7 @@
 #ifndef OLLAMATRACE_FORMATS_TRACE_VISITOR_H_
 #define OLLAMATRACE_FORMATS_TRACE_VISITOR_H_
 
+#include "formats/column_reader.h"
 #include "formats/trace_format.h"
 
 namespace ollamatrace {
@@ -23,6 +24,12 @@ class TraceVisitor {
   virtual void OnNode(const NodeRecord&) {}
   virtual void OnAlloc(const AllocRecord&) {}
   virtual void OnFree(const FreeRecord&) {}
+  // Events of the heap in their order, from a chunk of columns. The default calls OnAlloc and
+  // OnFree. `columns` knows the entries and blocks of the chunk.
+  virtual void OnHeapEvents(const ColumnReader& columns);
+  // The chunk of columns is complete, or the rest of it cannot be read: its blocks are no longer
+  // referred to.
+  virtual void OnColumnsEnd() {}
   virtual void OnMap(const MapRecord&) {}
   virtual void OnUnmap(const UnmapRecord&) {}
   virtual void OnCounters(const CountersRecord&) {}

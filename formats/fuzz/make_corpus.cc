@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -90,6 +91,24 @@ bool WriteTraces(const std::string& folder) {
       Encoded(MessageRecord{7, TextOf("text")}), Encoded(EndRecord{8, EndKind::kExited}));
   good &= Write(folder + "/records_events", absl::StrCat("R", events));
   good &= Write(folder + "/records_others", absl::StrCat("R", others));
+  // Enough that columns are smaller.
+  std::mt19937_64 random(1);
+  for (uint64_t i = 0; i < 60; ++i) {
+    const uint64_t address = 0x5555000010 + random() % 20 * 32;
+    if (i % 9 == 0)
+      small.Add(NodeRecord{StackId{2 + static_cast<uint32_t>(i)}, StackId{1}, {}, i, 0});
+    if (i % 3 == 2) {
+      small.Add(FreeRecord{2000 * i, ThreadId{1}, Domain::kHeap, address});
+    } else {
+      small.Add(AllocRecord{2000 * i, ThreadId{1 + static_cast<uint32_t>(i / 40)}, Domain::kHeap,
+                            AllocFunction::kMalloc, StackId{static_cast<uint32_t>(i % 7)}, address,
+                            random() % 40});
+    }
+  }
+  small.Add(SampleRecord{5, 1, 2});
+  good &= Write(folder + "/records_heap", absl::StrCat("R", small.records()));
+  good &= Write(folder + "/columns", absl::StrCat("K", ColumnsOf(small.records())));
+  good &= Write(folder + "/chunk_of_columns", ColumnChunkOf(small.records(), 0));
   const auto chunk = [](int operation, absl::string_view records) {
     return absl::StrCat(Number(static_cast<uint64_t>(operation) * 2 + 1, 1),
                         Number(records.size(), 2), records);

@@ -2,8 +2,9 @@
 //   'C'  the rest is a program that assembles chunks with right checksums, garbage between them,
 //   and
 //        indexes that lie: what damage never gets through is reached, too
-//   'R'  the rest is the records of one chunk; what was decoded is encoded and decoded again, which
-//        must give the same
+//   'R'  the rest is the records of one chunk; what was decoded is encoded and decoded again, and
+//        goes through columns, which must give the same
+//   'K'  the rest is a chunk's columns
 //   else the input is the trace, as it lies in a file
 #include <cstddef>
 #include <cstdint>
@@ -16,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "formats/chunk_writer.h"
+#include "formats/column_writer.h"
 #include "formats/fuzz/fuzz_input.h"
 #include "formats/record_decoder.h"
 #include "formats/record_text.h"
@@ -144,6 +146,58 @@ class Copying : public TraceVisitor {
   TraceBuilder builder{&text};
 };
 
+// The lines of records, with the nodes apart, since they come early from columns, and the times of
+// the heap's events in the columns' units.
+class Sorted : public TraceVisitor {
+ public:
+  explicit Sorted(std::vector<std::string>& lines) : lines_(lines) {}
+  void OnHeader(const HeaderRecord& record) override { Add(2, &TraceVisitor::OnHeader, record); }
+  void OnModule(const ModuleRecord& record) override { Add(2, &TraceVisitor::OnModule, record); }
+  void OnThread(const ThreadRecord& record) override { Add(2, &TraceVisitor::OnThread, record); }
+  void OnNode(const NodeRecord& record) override { Add(1, &TraceVisitor::OnNode, record); }
+  void OnAlloc(const AllocRecord& record) override {
+    AllocRecord alloc = record;
+    if (alloc.domain == Domain::kHeap) alloc.time_ns = Rounded(alloc.time_ns);
+    Add(2, &TraceVisitor::OnAlloc, alloc);
+  }
+  void OnFree(const FreeRecord& record) override {
+    FreeRecord free = record;
+    if (free.domain == Domain::kHeap) free.time_ns = Rounded(free.time_ns);
+    Add(2, &TraceVisitor::OnFree, free);
+  }
+  void OnMap(const MapRecord& record) override { Add(2, &TraceVisitor::OnMap, record); }
+  void OnUnmap(const UnmapRecord& record) override { Add(2, &TraceVisitor::OnUnmap, record); }
+  void OnSample(const SampleRecord& record) override { Add(2, &TraceVisitor::OnSample, record); }
+  void OnEnd(const EndRecord& record) override { Add(2, &TraceVisitor::OnEnd, record); }
+
+ private:
+  static uint64_t Rounded(uint64_t time_ns) {
+    return time_ns >> kColumnTimeShift << kColumnTimeShift;
+  }
+  template <typename Record>
+  void Add(size_t place, void (TraceVisitor::*tell)(const Record&), const Record& record) {
+    place_ = place - 1;
+    (text_.*tell)(record);
+  }
+
+  std::vector<std::string>& lines_;
+  size_t place_ = 0;
+  RecordText text_{[this](absl::string_view line) {
+    lines_[place_].append(line.data(), line.size());
+    lines_[place_] += '\n';
+  }};
+};
+
+void ReadThroughColumns(const std::string& records) {
+  const std::string columns = ColumnsOf(records);
+  if (columns.empty()) return;
+  std::vector<std::string> before(2), after(2);
+  Sorted sorted_before(before), sorted_after(after);
+  RecordDecoder(sorted_before).Decode(records).IgnoreError();
+  Require(RecordDecoder(sorted_after).DecodeColumns(columns).ok(), "columns that cannot be read");
+  Require(before == after, "other records came back from columns");
+}
+
 void ReadAsRecords(absl::string_view bytes) {
   // Longer texts are cut when they are written again.
   if (bytes.size() > kMaxNameBytes * 8) bytes = bytes.substr(0, kMaxNameBytes * 8);
@@ -159,6 +213,13 @@ void ReadAsRecords(absl::string_view bytes) {
   Require(decoder.Decode(copying.builder.records()).ok(), "what was encoded is no record");
   cut = again.size() < copying.first_lines.size();
   Require(cut || again == copying.first_lines, "another record came back");
+  if (!cut) ReadThroughColumns(copying.builder.records());
+}
+
+void ReadAsColumns(absl::string_view columns) {
+  uint64_t text_bytes = 0;
+  RecordText text([&](absl::string_view line) { text_bytes += line.size(); });
+  RecordDecoder(text).DecodeColumns(columns).IgnoreError();
 }
 
 }  // namespace
@@ -170,6 +231,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     ollamatrace::ReadAssembled(ollamatrace::FuzzInput(bytes.substr(1)));
   } else if (size != 0 && data[0] == 'R') {
     ollamatrace::ReadAsRecords(bytes.substr(1));
+  } else if (size != 0 && data[0] == 'K') {
+    ollamatrace::ReadAsColumns(bytes.substr(1));
   } else {
     ollamatrace::ReadAsTrace(bytes);
   }

@@ -14,7 +14,8 @@ namespace {
 
 constexpr uint64_t kAnchorNs = 10'000'000;
 // Space of the journal that is used from the first batch on.
-constexpr uint64_t kChunkRoom = ChunkBound(kStagingBytes);
+constexpr uint64_t kChunkRoom = ColumnChunkBound(kStagingBytes);
+static_assert(kStagingBytes <= ColumnWriter::kMaxRecordsBytes);
 
 // Lays arrays out one after the other; with no memory it counts only.
 class Layout {
@@ -44,6 +45,8 @@ struct Parts {
   uint8_t* workspace;
   size_t workspace_bytes;
   uint8_t* chunk;
+  ColumnWriter* columns;
+  uint8_t* column_bytes;
   BlockPool::Node* blocks;
   uint32_t* buckets;
   uint32_t* born;
@@ -68,7 +71,10 @@ size_t LayOut(const DrainOptions& options, void* memory, Parts* parts) {
   parts->workspace_bytes = ChunkWorkspaceBytes(options.level);
   parts->workspace = layout.Take<uint8_t>(parts->workspace_bytes);
   parts->chunk = layout.Take<uint8_t>(kChunkRoom);
-  if (options.mode != Mode::kFull) {
+  if (options.mode == Mode::kFull) {
+    parts->columns = layout.Take<ColumnWriter>(1);
+    parts->column_bytes = layout.Take<uint8_t>(kStagingBytes);
+  } else {
     const uint32_t capacity = PoolCapacity(options);
     parts->blocks = layout.Take<BlockPool::Node>(capacity);
     parts->buckets = layout.Take<uint32_t>(BlockPool::BucketsFor(capacity));
@@ -167,6 +173,7 @@ uint64_t BytesInUse(const Drain& drain) {
     bytes += uint64_t{drain.pool.buckets()} * sizeof(uint32_t);
   }
   if (drain.staging.chunks() > 0) bytes += 2u << 20;  // the compressor and its output
+  if (drain.staging.chunks() > 0 && drain.mode == Mode::kFull) bytes += 4u << 20;  // columns
   return bytes;
 }
 
@@ -190,7 +197,7 @@ bool Finish(Drain* drain, Step step) {
     const bool done = step();
     CommitBatch(drain);
     if (done) return true;
-    const bool full = drain->staging.full() || drain->staging.bytes() >= kTargetChunkBytes;
+    const bool full = drain->staging.full() || drain->staging.bytes() >= drain->chunk_target;
     if (full && !WriteStaged(drain)) return false;
   }
 }
@@ -203,7 +210,7 @@ bool FinishRings(Drain* drain) {
   while (true) {
     drain->now_ns = MonotonicNs();
     const RingsStatus status = BatchOfRings(drain);
-    const bool full = drain->staging.full() || drain->staging.bytes() >= kTargetChunkBytes;
+    const bool full = drain->staging.full() || drain->staging.bytes() >= drain->chunk_target;
     if (full && !WriteStaged(drain)) return false;
     if (status != RingsStatus::kMore || batches-- == 0) return true;
   }
@@ -359,9 +366,11 @@ Drain* CreateDrain(void* memory, const DrainOptions& options) {
   drain->journal = journal;
   drain->header = header;
   drain->mode = options.mode;
+  drain->chunk_target = options.mode == Mode::kFull ? kTargetFullChunkBytes : kTargetChunkBytes;
   drain->sample_bytes = options.sample_bytes;
   drain->undo.Init(journal);
-  drain->staging.Init(journal, options.trace, parts.written, parts.chunk, kChunkRoom);
+  drain->staging.Init(journal, options.trace, parts.written, parts.chunk, kChunkRoom, parts.columns,
+                      parts.column_bytes);
   if (!InitChunkWriter(drain->staging.writer(), parts.workspace, parts.workspace_bytes,
                        options.level)) {
     return nullptr;
@@ -401,7 +410,7 @@ DrainStatus DrainBatch(Drain* drain, bool may_write) {
   drain->now_ns = MonotonicNs();
   if (IsPaused(*drain)) return DrainStatus::kPaused;
   const BusyTime busy(drain);
-  drain->stage_limit = may_write ? kTargetChunkBytes : kStagingBytes;
+  drain->stage_limit = may_write ? drain->chunk_target : kStagingBytes;
   RingsStatus status = RingsStatus::kMore;
   if (drain->staging.bytes() < drain->stage_limit && !drain->staging.full()) {
     status = BatchOfRings(drain);
@@ -459,7 +468,7 @@ DrainStatus DrainFlush(Drain* drain) {
 DrainStatus DrainFinish(Drain* drain, EndKind kind) {
   if (drain->failure != 0) return DrainStatus::kFailed;
   drain->finishing = true;
-  drain->stage_limit = kTargetChunkBytes;
+  drain->stage_limit = drain->chunk_target;
   const bool done = FinishRings(drain) && FinishCalls(drain) && FinishBlocks(drain) &&
                     FinishMappings(drain) && FinishCounters(drain) && FinishEnd(drain, kind) &&
                     WriteStaged(drain);

@@ -73,6 +73,7 @@ struct Drain {
   uint32_t events;     // consumed in this batch
   uint32_t fullest;    // see DrainFullest
   uint32_t stage_limit;
+  uint32_t chunk_target;  // staged bytes that make a chunk
   uint64_t scanned_ns;  // when all rings were looked at
   bool finishing;
   // A place that kept a ring waiting, and since when.

@@ -41,9 +41,18 @@ bool Staging::Definition(uint64_t position, uint32_t size) {
   return true;
 }
 
+size_t Staging::MakeChunk() {
+  if (columns_ != nullptr && columns_->Write(journal_->staging(), bytes_, column_bytes_) != 0) {
+    const size_t size = WriteColumnChunk(&writer_, chunks_, columns_->stats(), column_bytes_,
+                                         columns_->ends(), chunk_, chunk_bytes_);
+    if (size != 0) return size;
+  }
+  return WriteChunk(&writer_, chunks_, delta_.stats, journal_->staging(), bytes_, chunk_,
+                    chunk_bytes_);
+}
+
 long Staging::WriteChunkToFile() {
-  const size_t size = WriteChunk(&writer_, chunks_, delta_.stats, journal_->staging(), bytes_,
-                                 chunk_, chunk_bytes_);
+  const size_t size = MakeChunk();
   if (size == 0) return -EIO;
   const long failure = WriteOwnFile(trace_, chunk_, size, trace_end_);
   if (failure != 0) return failure;

@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "formats/chunk_writer.h"
+#include "formats/column_writer.h"
 #include "formats/encode.h"
 #include "preload/drain/undo_log.h"
 #include "preload/journal/journal.h"
@@ -18,14 +19,17 @@ namespace ollamatrace {
 
 class Staging {
  public:
-  // Zeroed memory: `written` a bit for each node.
-  void Init(Journal* journal, OwnFile* trace, uint64_t* written, uint8_t* chunk,
-            size_t chunk_bytes) {
+  // Zeroed memory: `written` a bit for each node. `columns` and `column_bytes`, kStagingBytes, are
+  // given when chunks are to be columns, else nullptr.
+  void Init(Journal* journal, OwnFile* trace, uint64_t* written, uint8_t* chunk, size_t chunk_bytes,
+            ColumnWriter* columns, uint8_t* column_bytes) {
     journal_ = journal;
     trace_ = trace;
     written_ = written;
     chunk_ = chunk;
     chunk_bytes_ = chunk_bytes;
+    columns_ = columns;
+    column_bytes_ = column_bytes;
     bytes_ = 0;
     full_ = false;
     chunks_ = 0;
@@ -144,12 +148,16 @@ class Staging {
   uint8_t* end() const { return journal_->staging() + bytes_; }
   bool IsWritten(uint32_t node) const { return (written_[node / 64] >> (node % 64) & 1) != 0; }
   bool StackSlow(uint32_t stack, size_t more);
+  // What is staged, as a chunk in chunk_. Its size; 0: it cannot be made.
+  size_t MakeChunk();
 
   Journal* journal_;
   OwnFile* trace_;
   uint64_t* written_;
   uint8_t* chunk_;
   size_t chunk_bytes_;
+  ColumnWriter* columns_;
+  uint8_t* column_bytes_;
   ChunkWriter writer_;
   DeltaState delta_;
   uint32_t bytes_;
