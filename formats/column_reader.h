@@ -54,7 +54,8 @@ class ColumnReader {
   // batch are there when it is.
   uint32_t entries() const { return blocks_.entries(); }
   const ColumnEntry& entry(uint32_t index) const { return blocks_.entry(index); }
-  // Blocks so far.
+  // Blocks so far, numbered from 1: a block's address and size.
+  const ColumnBlock& block(uint32_t index) const { return blocks_.block(index); }
   uint32_t blocks() const { return blocks_.blocks(); }
 
  private:

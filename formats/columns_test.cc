@@ -202,7 +202,7 @@ class Events : public TraceVisitor {
   void OnHeapEvents(const ColumnReader& columns) override {
     events.insert(events.end(), columns.events(), columns.events() + columns.count());
   }
-  void OnColumnsEnd() override { ++ends; }
+  void OnColumnsEnd(const ColumnReader&) override { ++ends; }
 
   std::vector<ColumnEvent> events;
   int ends = 0;

@@ -145,7 +145,7 @@ absl::Status RecordDecoder::DecodeColumns(absl::string_view bytes) {
     }
   };
   absl::Status status = deliver();
-  visitor_.OnColumnsEnd();
+  visitor_.OnColumnsEnd(columns);
   return status;
 }
 

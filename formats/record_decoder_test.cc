@@ -149,7 +149,7 @@ TEST(RecordDecoder, NewerHeaderIsRefusedWithBothVersions) {
   const absl::Status status = decoder.Decode(Encoded(header));
   EXPECT_TRUE(absl::IsFailedPrecondition(status));
   EXPECT_THAT(std::string(status.message()), HasSubstr("77"));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("reader's 1"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("reader's 2"));
   EXPECT_THAT(got.lines, IsEmpty());
 }
 

@@ -176,7 +176,7 @@ TEST(TraceReader, RefusesANewerVersionByBothNames) {
   const Reading reading = ReadFile(WriteFile("newer.zst", example.bytes));
   EXPECT_TRUE(absl::IsFailedPrecondition(reading.status));
   EXPECT_THAT(std::string(reading.status.message()), HasSubstr("version 77"));
-  EXPECT_THAT(std::string(reading.status.message()), HasSubstr("reader's 1"));
+  EXPECT_THAT(std::string(reading.status.message()), HasSubstr("reader's 2"));
   EXPECT_THAT(std::string(reading.status.message()), HasSubstr("newer.zst"));
 }
 

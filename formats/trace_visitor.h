@@ -27,9 +27,9 @@ class TraceVisitor {
   // Events of the heap in their order, from a chunk of columns. The default calls OnAlloc and
   // OnFree. `columns` knows the entries and blocks of the chunk.
   virtual void OnHeapEvents(const ColumnReader& columns);
-  // The chunk of columns is complete, or the rest of it cannot be read: its blocks are no longer
-  // referred to.
-  virtual void OnColumnsEnd() {}
+  // The chunk of columns is complete, or the rest of it cannot be read: its blocks, numbers 1 to
+  // columns.blocks(), are not referred to any more.
+  virtual void OnColumnsEnd(const ColumnReader& columns) { static_cast<void>(columns); }
   virtual void OnMap(const MapRecord&) {}
   virtual void OnUnmap(const UnmapRecord&) {}
   virtual void OnCounters(const CountersRecord&) {}

@@ -108,6 +108,7 @@ void GroupSeries::Flush(Row& row) {
     const uint32_t dense = NewDense();  // this may change all cells, row.cell too
     for (size_t i = 0; i < 4; ++i) {
       const Sparse& sparse = sparse_[index];
+      if (sparse.cells[i] == kNoCell) continue;  // it has become one with another
       AddToDense(dense, sparse.cells[i], sparse.delta[i], sparse.born[i]);
     }
     AddToDense(dense, row.cell, row.delta, row.born);

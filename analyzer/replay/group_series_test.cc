@@ -165,6 +165,24 @@ TEST(GroupSeries, ManyBusyRowsAreCoarseAndRight) {
   }
 }
 
+// The slots become coarser at the very moment that a row gets its fifth one: of its first four,
+// pairs have become one.
+TEST(GroupSeries, RowsThatChangedInNeighbouringSlots) {
+  GroupSeries series;
+  series.SetOrigin(kOrigin);
+  constexpr size_t kRows = GroupSeries::kMaxDenseBytes / 1000;
+  series.Add(0, kOrigin + 250 * kSecond, 1);  // sets the width of the slots
+  for (size_t row = 1; row < kRows; ++row) {
+    for (uint64_t slot = 0; slot < 6; ++slot) series.Add(row, kOrigin + slot * kSecond * 2, 10);
+  }
+  EXPECT_LT(series.time_slots(), GroupSeries::kTimeSlots / 2);
+  for (size_t row = 1; row < kRows; ++row) {
+    const GroupSeries::Sums sums = SumsOf(series, row);
+    ASSERT_EQ(Total(sums.time), 60) << row;
+    ASSERT_EQ(Total(sums.born), 60u) << row;
+  }
+}
+
 TEST(DeathAges, Buckets) {
   DeathAges ages;
   ages.Add(4, 0);
