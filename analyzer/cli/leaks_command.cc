@@ -6,23 +6,25 @@ namespace ollamatrace {
 int LeaksCommand(const std::vector<std::string>& words) {
   return RunReport(
       words,
-      "Usage: ollama-leakview leaks [OPTION...] PATH...\n"
-      "\n"
-      "The stacks that look like leaks, of memory alone (no file mappings, no reservations):\n"
-      "first those whose live bytes grew after the warm-up, which is the first quarter of a "
-      "process's life (or of the\n"
-      "window that --since and --until give). They are ordered by that growth, counted in the "
-      "share of the stack's\n"
-      "blocks that were never freed: a busy cache that keeps little comes after a slow leak that "
-      "keeps everything.\n"
-      "Then what processes that ended by themselves never freed. What a killed or running process "
-      "merely held, such\n"
-      "as a loaded model, is left out unless it grew. Bytes per request need marks (marks.jsonl), "
-      "bytes per hour need\n"
-      "a process that lived for a minute.\n"
-      "\n"
-      "Example: ollama-leakview leaks --since=10m --process=ollama ollamatrace/\n",
-      GroupOrder::kGrowth, RenderLeaks);
+      {.help =
+           "Usage: ollama-leakview leaks [OPTION...] PATH...\n"
+           "\n"
+           "The stacks that look like leaks, of memory alone (no file mappings, no reservations):\n"
+           "first those with a verdict of growth without bound, or of what was left after an "
+           "unload; then what grew "
+           "after the\n"
+           "warm-up for another reason or for too short a time; then what processes that ended by "
+           "themselves "
+           "never freed.\n"
+           "What a killed or running process merely held, such as a loaded model, is left out "
+           "unless it "
+           "grew. Bytes\n"
+           "per request need marks (marks.jsonl), bytes per hour a process that lived for a "
+           "minute.\n"
+           "\n"
+           "Example: ollama-leakview leaks --since=10m --process=ollama ollamatrace/\n",
+       .order = GroupOrder::kGrowth,
+       .render = RenderLeaks});
 }
 
 }  // namespace ollamatrace

@@ -10,6 +10,8 @@ constexpr char kHelp[] =
     "       ollama-leakview report [OPTION...] PATH... the same, with options\n"
     "       ollama-leakview leaks [OPTION...] PATH...  the stacks that look like leaks\n"
     "       ollama-leakview frag [OPTION...] PATH...   what the heap keeps unused, and why\n"
+    "       ollama-leakview timeline [OPTION...] PATH... live bytes over time, phases and load "
+    "cycles\n"
     "       ollama-leakview record [OPTION...] -- CMD  runs a command under the library\n"
     "       ollama-leakview VERB --help | --version\n"
     "\n"
@@ -27,6 +29,7 @@ struct Verb {
 constexpr Verb kVerbs[] = {{"report", ReportCommand},
                            {"leaks", LeaksCommand},
                            {"frag", FragCommand},
+                           {"timeline", TimelineCommand},
                            {"record", RecordCommand}};
 
 }  // namespace

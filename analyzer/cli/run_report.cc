@@ -10,6 +10,8 @@
 namespace ollamatrace {
 namespace {
 
+constexpr uint64_t kJsonPoints = 240;  // of a timeline
+
 int Print(StandardOutput& output, int exit_code) {
   if (const absl::Status status = output.Finish(); !status.ok()) {
     PrintError(status.message());
@@ -18,12 +20,13 @@ int Print(StandardOutput& output, int exit_code) {
   return exit_code;
 }
 
-absl::StatusOr<LoadedSession> Load(const ReportArguments& arguments, Progress& progress) {
+absl::StatusOr<LoadedSession> Load(const ReportArguments& arguments, bool keep_layout,
+                                   Progress& progress) {
   LoadOptions options;
   options.since = arguments.since;
   options.until = arguments.until;
   options.by_thread = arguments.query.group_by == GroupBy::kThread;
-  options.keep_layout = arguments.query.order == GroupOrder::kLiveBytes;
+  options.keep_layout = keep_layout;
   options.progress = [&](absl::string_view what, uint64_t done, uint64_t in_all) {
     progress.Show(what, done, in_all);
   };
@@ -32,8 +35,7 @@ absl::StatusOr<LoadedSession> Load(const ReportArguments& arguments, Progress& p
 
 }  // namespace
 
-int RunReport(const std::vector<std::string>& words, absl::string_view help, GroupOrder order,
-              TextRenderer render) {
+int RunReport(const std::vector<std::string>& words, const ReportVerb& verb) {
   ReportArguments arguments;
   if (const absl::Status status = ParseReportArguments(words, arguments); !status.ok()) {
     PrintError(status.message());
@@ -42,16 +44,20 @@ int RunReport(const std::vector<std::string>& words, absl::string_view help, Gro
   StandardOutput output;
   if (arguments.help) {
     ReportArguments defaults;
-    output.Write(absl::StrCat(help, "\nOptions:\n", DescribeOptions(ReportOptions(defaults))));
+    output.Write(absl::StrCat(verb.help, "\nOptions:\n", DescribeOptions(ReportOptions(defaults))));
     return Print(output, kExitFine);
   }
-  arguments.query.order = order;
+  arguments.query.order = verb.order;
+  if (verb.timeline_points != 0) {
+    arguments.query.timeline_points =
+        arguments.format == Format::kText ? verb.timeline_points : kJsonPoints;
+  }
 
   absl::StatusOr<LoadedSession> loaded;
   Report report;
   {
     Progress progress;
-    loaded = Load(arguments, progress);
+    loaded = Load(arguments, verb.keep_layout, progress);
     if (loaded.ok() && !loaded->history.processes.empty()) {
       SymbolizerSource symbols(arguments.symbols);
       report = BuildReport(
@@ -69,7 +75,7 @@ int RunReport(const std::vector<std::string>& words, absl::string_view help, Gro
   if (arguments.format == Format::kJson) {
     RenderJson(report, sink);
   } else {
-    render(report, arguments.text, sink);
+    verb.render(report, arguments.text, sink);
   }
   return Print(output, loaded->errors.empty() ? kExitFine : kExitUnreadable);
 }

@@ -13,9 +13,16 @@ namespace ollamatrace {
 
 using TextRenderer = void (*)(const Report&, const TextOptions&, const OutputSink&);
 
-// Reads, builds, prints. `help` comes before the list of options. Returns the program's exit code.
-int RunReport(const std::vector<std::string>& words, absl::string_view help, GroupOrder order,
-              TextRenderer render);
+struct ReportVerb {
+  absl::string_view help;  // comes before the list of options
+  GroupOrder order = GroupOrder::kLiveBytes;
+  TextRenderer render = nullptr;
+  bool keep_layout = false;      // what it tells needs the blocks' places, as in LoadOptions
+  uint64_t timeline_points = 0;  // as in ReportQuery, of text
+};
+
+// Reads, builds, prints. Returns the program's exit code.
+int RunReport(const std::vector<std::string>& words, const ReportVerb& verb);
 
 }  // namespace ollamatrace
 

@@ -405,11 +405,21 @@ class Diagnoser {
     return curve.bytes[static_cast<size_t>(it - curve.seconds.begin()) - 1];
   }
 
+  // Live bytes of the generations that had begun by then.
+  double LiveFromBefore(double seconds) const {
+    double begin = history_.process_start, live = 0;
+    for (const GroupHistory::Generation& generation : history_.generations) {
+      if (begin < seconds) live += static_cast<double>(generation.live_bytes);
+      begin = generation.end;
+    }
+    return live;
+  }
+
   // What is left of what belongs to a model when the model has gone.
   bool DecideRetained() {
     if (Killed()) return false;
     std::vector<double> left;
-    double base = 0, fell = 0, left_share = 0;
+    double base = 0, fell = 0, left_share = 0, last_unload = 0;
     bool only_while_loading = true;
     for (const Unload& unload : unloads_) {
       if (history_.process_start > unload.loaded || history_.process_end < unload.settled) continue;
@@ -418,13 +428,15 @@ class Diagnoser {
       if (before <= 0) continue;
       if (left.empty()) base = loaded;
       left.push_back(after);
+      last_unload = unload.unload;
       fell = (before - after) / before;
       left_share = after / before;
       only_while_loading = only_while_loading && unload.load_alone &&
                            LevelAt(unload.load_end) - loaded >= 0.9 * (before - loaded);
     }
     if (left.empty()) return false;
-    const double kept = left.back() - base;
+    // What came after the unload was not left by it: a cache that goes on turning over.
+    const double kept = std::min(left.back() - base, LiveFromBefore(last_unload));
     if (kept < static_cast<double>(limits_.least_retained_bytes)) return false;
     // Loads that leave nothing more behind use again what is there.
     const double first = left.front() - base;

@@ -327,6 +327,22 @@ TEST(Verdict, RetainedAfterUnload) {
   EXPECT_THAT(Told(diagnosis), HasSubstr("each load left more behind"));
 }
 
+TEST(Verdict, CacheThatTurnsOverBehindTheUnload) {
+  Story story(0, 90);
+  story.Phase(2, "load");
+  story.Phase(40, "unload");
+  story.Phase(60, "end");
+  std::deque<uint64_t> entries;
+  for (int i = 0; i < 200; ++i) {
+    const double time = 3 + i * 0.42;
+    entries.push_back(story.Alloc(time, 20'000));
+    if (entries.size() <= 8) continue;
+    story.Free(time, entries.front());
+    entries.pop_front();
+  }
+  EXPECT_VERDICT(story.Tell(), "cache");
+}
+
 TEST(Verdict, NothingRetained) {
   Story story(0, 60);
   story.Phase(1, "load");

@@ -15,8 +15,10 @@
 #include "analyzer/diagnose/phases.h"
 #include "analyzer/diagnose/verdict.h"
 #include "analyzer/report/build_memory.h"
+#include "analyzer/report/build_timeline.h"
 #include "analyzer/report/estimate_text.h"
 #include "analyzer/report/frame_table.h"
+#include "analyzer/report/mapping_name.h"
 #include "analyzer/text/function_name.h"
 #include "analyzer/text/units.h"
 
@@ -74,19 +76,6 @@ const char* ModeName(Mode mode) {
   return "unknown";
 }
 
-std::string MappingName(Domain domain, MappingClass mapping) {
-  if (domain != Domain::kMapping) return "";
-  switch (mapping) {
-    case MappingClass::kAnonymous:
-      return "anonymous";
-    case MappingClass::kFile:
-      return "file";
-    case MappingClass::kReserved:
-      return "reserved";
-  }
-  return "";
-}
-
 template <typename Matches>
 bool Passes(const std::vector<std::string>& filter, const Matches& matches) {
   return filter.empty() || std::any_of(filter.begin(), filter.end(), matches);
@@ -123,6 +112,7 @@ class Builder {
                        query_.min_bytes > 0 || report_.since || report_.until;
     unloads_ = UnloadsOf(PhasesOf(session_));
     AddProcesses();
+    AddTime();
     AddGroups();
     for (size_t i = 0; i < order_.size(); ++i) AddMemory(i);
     AddCoverage();
@@ -216,6 +206,18 @@ class Builder {
       process.memory.threads = known(sample.threads);
     }
     return process;
+  }
+
+  void AddTime() {
+    const SessionCycles cycles = FindCycles(session_, order_);
+    report_.phases = MakePhases(cycles);
+    report_.cycles = MakeCycles(cycles);
+    report_.orphans = MakeOrphans(cycles);
+    if (query_.timeline_points == 0) return;
+    const double begin = report_.since.value_or(0);
+    report_.timeline = BuildTimeline(session_, order_, begin,
+                                     std::max(begin, report_.until.value_or(report_.duration)),
+                                     query_.timeline_points);
   }
 
   // The trace of the parent that was alive when this process began; for a process that went on in
@@ -543,6 +545,10 @@ class Builder {
       history.counts_as_memory = CountsAsMemory(group.mapping);
       Diagnosis diagnosis = Diagnose(history, names, unloads_);
       growth += diagnosis.growth_bytes;
+      if (report_.timeline) {
+        AddCurve({history.over_time, history.process_start, history.process_end},
+                 report_.timeline->times, group.curve);
+      }
       const bool leaks = GrowsWithoutBound(diagnosis.verdict);
       const bool chosen_leaks = GrowsWithoutBound(chosen.verdict);
       const bool better = leaks != chosen_leaks ? leaks : history.stats.live_bytes > most;

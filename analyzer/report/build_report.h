@@ -36,6 +36,7 @@ struct ReportQuery {
   std::vector<std::string> functions;  // part of a frame's function
   std::vector<std::string> domains;    // as DomainName says
   uint64_t min_bytes = 0;
+  uint64_t timeline_points = 0;  // of Report::timeline and the groups' curves; 0: none
 };
 
 // Called now and then with (stacks done, stacks in all).

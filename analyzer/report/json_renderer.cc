@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "analyzer/report/memory_json.h"
 #include "analyzer/report/renderers.h"
+#include "analyzer/report/timeline_json.h"
 #include "nlohmann/json.hpp"
 
 namespace ollamatrace {
@@ -173,6 +174,7 @@ Json GroupJson(const Report& report, const ReportGroup& group) {
                {"site", OrNull(group.site)},
                {"advice", OrNull(group.advice)}};
   if (report.group_by == "thread") json["thread"] = group.thread;
+  if (report.timeline) json["curve"] = CurveJson(group.curve);
   json["blamed_frame"] = group.frames.empty() ? Json(nullptr) : Json(group.blamed_frame);
   return json;
 }
@@ -246,7 +248,17 @@ void RenderJson(const Report& report, const OutputSink& sink) {
     sink(i == 0 ? "\n  " : ",\n  ");
     sink(text);
   }
-  sink("],\n \"fragmentation\": ");
+  sink("],\n \"phases\": ");
+  sink(Dump(PhasesJson(report)));
+  sink(",\n \"cycles\": ");
+  sink(Dump(CyclesJson(report)));
+  sink(",\n \"orphans\": ");
+  sink(Dump(OrphansJson(report)));
+  if (report.timeline) {
+    sink(",\n \"timeline\": ");
+    sink(Dump(TimelineJson(report)));
+  }
+  sink(",\n \"fragmentation\": ");
   sink(Dump(FragmentationJson(report)));
   sink(",\n \"coverage\": ");
   sink(Dump(CoverageJson(report)));

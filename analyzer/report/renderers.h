@@ -24,6 +24,9 @@ void RenderText(const Report& report, const TextOptions& options, const OutputSi
 // Groups that may be leaks, a few lines each.
 void RenderLeaks(const Report& report, const TextOptions& options, const OutputSink& sink);
 
+// Phases, load cycles, and live bytes over time as sparklines.
+void RenderTimeline(const Report& report, const TextOptions& options, const OutputSink& sink);
+
 // What the heap keeps though it is not in use, and which stacks are why.
 void RenderFragmentation(const Report& report, const TextOptions& options, const OutputSink& sink);
 

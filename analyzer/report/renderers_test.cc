@@ -63,6 +63,29 @@ void ExpectGolden(const std::string& name, const std::string& text) {
 }
 
 TEST(Golden, Text) { ExpectGolden("report.txt", Text(Build())); }
+
+Report BuildTimeline(uint64_t points) {
+  SessionHistory session = ExampleSession();
+  const auto mark = [&](uint64_t second, const char* name) {
+    session.marks.push_back(
+        {kExampleStart + second * kExampleSecond, std::string(kPhaseMark), name, 0});
+  };
+  mark(2, "load");
+  mark(40, "idle");
+  mark(60, "unload");
+  mark(70, "end");
+  ExampleSymbols symbols;
+  NameExample(symbols);
+  return BuildReport(session, {.top = 3, .timeline_points = points}, symbols);
+}
+
+TEST(Golden, Timeline) {
+  ExpectGolden("timeline.txt", Rendered([&](const OutputSink& sink) {
+                 RenderTimeline(BuildTimeline(64), {}, sink);
+               }));
+}
+TEST(Golden, TimelineJson) { ExpectGolden("timeline.json", JsonText(BuildTimeline(8))); }
+
 TEST(Golden, TextOfAWindow) {
   ReplayOptions replay;
   replay.since_ns = kExampleStart + 20 * kExampleSecond;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "analyzer/report/report_memory.h"
+#include "analyzer/report/report_timeline.h"
 
 namespace ollamatrace {
 
@@ -120,6 +121,7 @@ struct ReportGroup {
   std::optional<ReportRate> bytes_per_hour;
   double first_seen = 0;  // of all allocations
   double last_seen = 0;
+  ReportCurve curve;                  // when a timeline was asked for
   std::vector<std::string> evidence;  // sentences: the numbers that led to the verdict
   std::string site;                   // what it is, where the place is known
   std::string advice;                 // may be empty
@@ -175,6 +177,11 @@ struct Report {
   uint64_t groups_in_all = 0;
   uint64_t live_bytes_in_all = 0;          // of those that count as memory
   std::optional<double> live_bytes_error;  // its standard error, where some of it is estimated
+  // By the marks; empty without.
+  std::vector<ReportPhase> phases;
+  std::vector<ReportCycle> cycles;
+  std::vector<ReportOrphan> orphans;
+  std::optional<ReportTimeline> timeline;          // when one was asked for
   std::vector<ReportFragmentation> fragmentation;  // of the processes of which it is known
   std::vector<ReportFrame> frames;
   ReportCoverage coverage;

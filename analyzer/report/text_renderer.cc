@@ -13,6 +13,7 @@
 #include "analyzer/report/estimate_text.h"
 #include "analyzer/report/memory_text.h"
 #include "analyzer/report/renderers.h"
+#include "analyzer/report/timeline_text.h"
 #include "analyzer/text/function_name.h"
 #include "analyzer/text/units.h"
 
@@ -461,12 +462,19 @@ void RenderAccounting(const Report& report, Lines& lines) {
   }
 }
 
+void RenderCycles(const Report& report, Lines& lines) {
+  const std::vector<std::string> text = CyclesText(report);
+  if (!text.empty()) lines.Add("");
+  for (const std::string& line : text) lines.Add(line);
+}
+
 }  // namespace
 
 void RenderText(const Report& report, const TextOptions& options, const OutputSink& sink) {
   Lines lines(sink);
   RenderHead(report, lines);
   RenderProcesses(report, options, lines);
+  RenderCycles(report, lines);
   RenderAccounting(report, lines);
   lines.Add("");
   if (report.groups.empty()) {
@@ -482,6 +490,22 @@ void RenderText(const Report& report, const TextOptions& options, const OutputSi
         " in ", Plural(report.groups_in_all, "group", "groups")));
     for (const ReportGroup& group : report.groups) RenderGroup(report, group, options, lines);
   }
+  RenderRest(report, lines);
+  RenderNotes(report, lines);
+}
+
+void RenderTimeline(const Report& report, const TextOptions& /*options*/, const OutputSink& sink) {
+  Lines lines(sink);
+  RenderHead(report, lines);
+  RenderCycles(report, lines);
+  lines.Add("");
+  const auto label = [&](const ReportGroup& group) {
+    std::string text = group.frames.empty()
+                           ? "unknown stack"
+                           : FrameName(report.frames[group.frames[group.blamed_frame]], 40);
+    return absl::StrCat(text, ", ", Owner(report, group));
+  };
+  for (const std::string& line : TimelineText(report, label)) lines.Add(line);
   RenderRest(report, lines);
   RenderNotes(report, lines);
 }
