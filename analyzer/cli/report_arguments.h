@@ -1,4 +1,4 @@
-// The options that `report` and `leaks` share.
+// The options that the verbs that make a report share.
 #ifndef OLLAMATRACE_ANALYZER_CLI_REPORT_ARGUMENTS_H_
 #define OLLAMATRACE_ANALYZER_CLI_REPORT_ARGUMENTS_H_
 

@@ -10,6 +10,8 @@ constexpr char kHelp[] =
     "       ollama-leakview report [OPTION...] PATH... the same, with options\n"
     "       ollama-leakview leaks [OPTION...] PATH...  the stacks that look like leaks\n"
     "       ollama-leakview frag [OPTION...] PATH...   what the heap keeps unused, and why\n"
+    "       ollama-leakview diff [OPTION...] A B       what B keeps more than A, build against "
+    "build\n"
     "       ollama-leakview timeline [OPTION...] PATH... live bytes over time, phases and load "
     "cycles\n"
     "       ollama-leakview record [OPTION...] -- CMD  runs a command under the library\n"
@@ -26,11 +28,9 @@ struct Verb {
   int (*run)(const std::vector<std::string>& words);
 };
 
-constexpr Verb kVerbs[] = {{"report", ReportCommand},
-                           {"leaks", LeaksCommand},
-                           {"frag", FragCommand},
-                           {"timeline", TimelineCommand},
-                           {"record", RecordCommand}};
+constexpr Verb kVerbs[] = {{"report", ReportCommand}, {"leaks", LeaksCommand},
+                           {"frag", FragCommand},     {"timeline", TimelineCommand},
+                           {"diff", DiffCommand},     {"record", RecordCommand}};
 
 }  // namespace
 

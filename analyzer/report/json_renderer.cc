@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <ctime>
 #include <optional>
@@ -263,6 +264,52 @@ void RenderJson(const Report& report, const OutputSink& sink) {
   sink(",\n \"coverage\": ");
   sink(Dump(CoverageJson(report)));
   sink("}\n");
+}
+
+void RenderDiffJson(const ReportDiff& diff, uint64_t top, const OutputSink& sink) {
+  const auto session = [](const DiffSession& one) {
+    return Json{{"title", one.title},
+                {"duration", Seconds(one.duration)},
+                {"requests", one.requests},
+                {"live_bytes", one.live_bytes}};
+  };
+  const auto side = [](const DiffSide& one) -> Json {
+    if (one.verdict.empty()) return nullptr;
+    return {{"live_bytes", one.live_bytes},
+            {"live_blocks", one.live_blocks},
+            {"allocations", one.allocations},
+            {"verdict", one.verdict},
+            {"bytes_per_request", Rate(one.bytes_per_request)}};
+  };
+  sink("{\"schema\": \"ollama-leakview/diff/1\",\n \"before\": ");
+  sink(Dump(session(diff.before)));
+  sink(",\n \"after\": ");
+  sink(Dump(session(diff.after)));
+  sink(",\n \"groups\": [");
+  const size_t count = top == 0 ? diff.entries.size() : std::min<size_t>(top, diff.entries.size());
+  for (size_t i = 0; i < count; ++i) {
+    const DiffEntry& entry = diff.entries[i];
+    static constexpr const char* kMatch[] = {"none", "stack", "function"};
+    Json frames = Json::array();
+    for (const uint32_t frame : entry.frames) frames.push_back(FrameJson(diff.frames[frame]));
+    sink(i == 0 ? "\n  " : ",\n  ");
+    sink(Dump({{"rank", i + 1},
+               {"change", entry.IsNew()           ? "new"
+                          : entry.IsGone()        ? "gone"
+                          : entry.delta_bytes > 0 ? "grown"
+                          : entry.delta_bytes < 0 ? "shrunk"
+                                                  : "same"},
+               {"match", kMatch[static_cast<size_t>(entry.match)]},
+               {"program", entry.program},
+               {"domain", entry.domain},
+               {"mapping", OrNull(entry.mapping)},
+               {"delta_bytes", entry.delta_bytes},
+               {"before", side(entry.before)},
+               {"after", side(entry.after)},
+               {"blamed_frame", entry.frames.empty() ? Json(nullptr) : Json(entry.blamed_frame)},
+               {"frames", frames}}));
+  }
+  sink("]}\n");
 }
 
 }  // namespace ollamatrace

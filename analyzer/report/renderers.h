@@ -6,6 +6,7 @@
 #include <functional>
 
 #include "absl/strings/string_view.h"
+#include "analyzer/report/diff_reports.h"
 #include "analyzer/report/report.h"
 
 namespace ollamatrace {
@@ -29,6 +30,11 @@ void RenderTimeline(const Report& report, const TextOptions& options, const Outp
 
 // What the heap keeps though it is not in use, and which stacks are why.
 void RenderFragmentation(const Report& report, const TextOptions& options, const OutputSink& sink);
+
+// What grew, what is new, what shrank or is gone; at most `top` groups, 0: all.
+void RenderDiff(const ReportDiff& diff, uint64_t top, const TextOptions& options,
+                const OutputSink& sink);
+void RenderDiffJson(const ReportDiff& diff, uint64_t top, const OutputSink& sink);
 
 // For machines: one JSON object, one group a line. Text that is not UTF-8 has its bad bytes
 // replaced.

@@ -582,4 +582,61 @@ void RenderLeaks(const Report& report, const TextOptions& options, const OutputS
   RenderNotes(report, lines);
 }
 
+void RenderDiff(const ReportDiff& diff, uint64_t top, const TextOptions& options,
+                const OutputSink& sink) {
+  Lines lines(sink);
+  const auto session = [&](absl::string_view which, const DiffSession& one) {
+    lines.Add(absl::StrCat(
+        which, Clean(one.title), ": ", Bytes(one.live_bytes), " live at ",
+        FormatSeconds(one.duration),
+        one.requests == 0 ? "" : absl::StrCat(", ", Plural(one.requests, "request", "requests"))));
+  };
+  session("A  ", diff.before);
+  session("B  ", diff.after);
+  const double delta =
+      static_cast<double>(diff.after.live_bytes) - static_cast<double>(diff.before.live_bytes);
+  lines.Add(absl::StrCat("=> ", delta < 0 ? "" : "+", FormatBytes(delta), " in all"));
+  Report names;
+  names.frames = diff.frames;
+  size_t shown = 0, same = 0;
+  for (const DiffEntry& entry : diff.entries) {
+    if (entry.delta_bytes == 0) {
+      ++same;
+      continue;
+    }
+    if (top != 0 && shown == top) continue;
+    ++shown;
+    std::string what = entry.IsNew()    ? "new"
+                       : entry.IsGone() ? "gone"
+                                        : absl::StrCat(Bytes(entry.before.live_bytes), " -> ",
+                                                       Bytes(entry.after.live_bytes));
+    if (entry.match == DiffEntry::Match::kFunction) what += ", matched by function";
+    lines.Add("");
+    lines.Add(absl::StrFormat("#%-4d %s%s  (%s)  %s, %s", shown, entry.delta_bytes < 0 ? "" : "+",
+                              FormatBytes(static_cast<double>(entry.delta_bytes)), what,
+                              entry.domain, Clean(entry.program)));
+    const auto side = [&](absl::string_view which, const DiffSide& one) {
+      if (one.verdict.empty()) return;
+      lines.Add(absl::StrCat(
+          "      ", which, ": ", Plural(one.live_blocks, "block", "blocks"), ", ", one.verdict,
+          one.bytes_per_request
+              ? absl::StrCat(", ", FormatBytes(*one.bytes_per_request), " per request")
+              : ""));
+    };
+    side("A", entry.before);
+    side("B", entry.after);
+    ReportGroup group;
+    group.frames = entry.frames;
+    group.blamed_frame = entry.blamed_frame;
+    RenderFrames(names, group, options, lines);
+  }
+  const size_t changed = diff.entries.size() - same;
+  lines.Add("");
+  if (changed > shown) {
+    lines.Add(absl::StrCat(Plural(changed - shown, "more group", "more groups"),
+                           " that changed not shown; --top=0 shows all"));
+  }
+  lines.Add(absl::StrCat(Plural(same, "group", "groups"), " without a change"));
+}
+
 }  // namespace ollamatrace

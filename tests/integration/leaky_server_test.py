@@ -154,6 +154,21 @@ class LeakyServerTest(tracing.TestCase):
         self.assertEqual(len(leaks), len(self.expected) - len(verdicts), [tracing.frames_text(g) for g in leaks])
         self.assertEqual(sorted(g["rank"] for g in leaks), list(range(1, len(leaks) + 1)))
 
+    def test_diff_shows_the_new_leak(self):
+        before, after = self.drive("cache"), self.drive("cache,request")
+        done = tracing.leakview("diff", "--format=json", before, after)
+        self.assertEqual(done.status, 0, done.stderr)
+        diff = json.loads(done.stdout)
+        self.assertEqual(diff["schema"], "ollama-leakview/diff/1")
+        first = diff["groups"][0]
+        self.assertEqual((first["change"], first["after"]["live_blocks"]), ("new", REQUESTS))
+        self.assert_is_leak(dict(first, **first["after"]), self.expected["request"])
+        cache = [g for g in diff["groups"] if "CachePrompt" in tracing.frames_text(g)]
+        self.assertEqual([(g["change"], g["delta_bytes"]) for g in cache], [("same", 0)])
+        text = tracing.leakview("diff", before, after)
+        self.assertEqual(text.status, 0, text.stderr)
+        self.assertRegex(text.stdout, r"\(new\)")
+
     def test_no_leak_no_group(self):
         report = tracing.report(self.drive("none"))
         for group in report["groups"]:
