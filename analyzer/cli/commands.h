@@ -12,6 +12,7 @@ int FragCommand(const std::vector<std::string>& words);
 int LeaksCommand(const std::vector<std::string>& words);
 int DiffCommand(const std::vector<std::string>& words);
 int TimelineCommand(const std::vector<std::string>& words);
+int HtmlCommand(const std::vector<std::string>& words);
 // Becomes the command: returns only when that cannot be.
 int RecordCommand(const std::vector<std::string>& words);
 

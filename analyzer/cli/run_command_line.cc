@@ -14,6 +14,7 @@ constexpr char kHelp[] =
     "build\n"
     "       ollama-leakview timeline [OPTION...] PATH... live bytes over time, phases and load "
     "cycles\n"
+    "       ollama-leakview html [OPTION...] PATH... -o FILE  one page to look at, offline\n"
     "       ollama-leakview record [OPTION...] -- CMD  runs a command under the library\n"
     "       ollama-leakview VERB --help | --version\n"
     "\n"
@@ -30,7 +31,8 @@ struct Verb {
 
 constexpr Verb kVerbs[] = {{"report", ReportCommand}, {"leaks", LeaksCommand},
                            {"frag", FragCommand},     {"timeline", TimelineCommand},
-                           {"diff", DiffCommand},     {"record", RecordCommand}};
+                           {"diff", DiffCommand},     {"html", HtmlCommand},
+                           {"record", RecordCommand}};
 
 }  // namespace
 

@@ -291,7 +291,7 @@ class Builder {
       // In a fixed order: names are given to the first of what looks the same.
       std::vector<std::pair<StackKey, const StackStats*>> stacks;
       for (const auto& [key, stats] : history.stacks) {
-        if (stats.live_blocks > 0) stacks.emplace_back(key, &stats);
+        if (stats.live_blocks > 0 || query_.include_freed) stacks.emplace_back(key, &stats);
       }
       std::sort(stacks.begin(), stacks.end(), [](const auto& a, const auto& b) {
         const StackKey &x = a.first, &y = b.first;
@@ -582,6 +582,12 @@ class Builder {
     }
     group.site = std::move(chosen.site);
     group.advice = std::move(chosen.advice);
+    if (group.live_blocks == 0) {  // it keeps nothing: there is nothing to judge
+      group.verdict = "freed";
+      group.leaks = group.growing = false;
+      group.evidence.clear();
+      group.advice.clear();
+    }
   }
 
   bool MayBeLeak(const ReportGroup& group) const {

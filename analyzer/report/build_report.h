@@ -28,6 +28,7 @@ struct ReportQuery {
   GroupOrder order = GroupOrder::kLiveBytes;
   bool merge_processes =
       false;         // groups of one program are one group, whatever process they are of
+  bool include_freed = false;  // also groups all of whose blocks were freed: verdict "freed"
   uint64_t top = 0;  // no more groups than this; 0: all
   // Filters: a group has to pass each; an empty list passes all, else one of its entries has to
   // match.

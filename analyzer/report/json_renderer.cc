@@ -128,7 +128,8 @@ Json ProcessJson(const Report& report, size_t index) {
             {"files", MappedFilesJson(memory)}}}};
 }
 
-Json FrameJson(const ReportFrame& frame) {
+// `plumbing` as well for who cannot tell by the name.
+Json FrameJson(const ReportFrame& frame, bool plumbing = false) {
   Json json = {{"function", OrNull(frame.function)},
                {"file", OrNull(frame.file)},
                {"line", frame.line == 0 ? Json(nullptr) : Json(frame.line)},
@@ -136,10 +137,11 @@ Json FrameJson(const ReportFrame& frame) {
                {"offset", frame.offset},
                {"inlined", frame.inlined}};
   if (frame.function.empty() && !frame.build_id.empty()) json["build_id"] = frame.build_id;
+  if (plumbing) json["plumbing"] = true;
   return json;
 }
 
-Json GroupJson(const Report& report, const ReportGroup& group) {
+Json GroupJson(const Report& report, const ReportGroup& group, JsonStacks stacks) {
   Json pids = Json::array();
   for (const size_t process : group.processes) pids.push_back(report.processes[process].pid);
   Json json = {{"rank", group.rank},
@@ -175,7 +177,10 @@ Json GroupJson(const Report& report, const ReportGroup& group) {
                {"site", OrNull(group.site)},
                {"advice", OrNull(group.advice)}};
   if (report.group_by == "thread") json["thread"] = group.thread;
-  if (report.timeline) json["curve"] = CurveJson(group.curve);
+  if (report.timeline) {
+    json["curve"] =
+        stacks == JsonStacks::kFrames ? CurveJson(group.curve) : CurveChangesJson(group.curve);
+  }
   json["blamed_frame"] = group.frames.empty() ? Json(nullptr) : Json(group.blamed_frame);
   return json;
 }
@@ -212,7 +217,7 @@ Json CoverageJson(const Report& report) {
 
 }  // namespace
 
-void RenderJson(const Report& report, const OutputSink& sink) {
+void RenderJson(const Report& report, const OutputSink& sink, JsonStacks stacks) {
   const Json session = {{"start_time", WallTime(report.start_wall_ns)},
                         {"duration", Seconds(report.duration)},
                         {"since", Seconds(report.since)},
@@ -233,18 +238,29 @@ void RenderJson(const Report& report, const OutputSink& sink) {
     sink(i == 0 ? "\n  " : ",\n  ");
     sink(Dump(ProcessJson(report, i)));
   }
+  if (stacks == JsonStacks::kIndices) {
+    sink("],\n \"frames\": [");
+    for (size_t i = 0; i < report.frames.size(); ++i) {
+      sink(i == 0 ? "\n  " : ",\n  ");
+      sink(Dump(FrameJson(report.frames[i], report.frames[i].plumbing)));
+    }
+  }
   sink("],\n \"groups\": [");
   std::vector<std::string> frames(
       report.frames.size());  // each is written once, and used by many groups
   for (size_t i = 0; i < report.groups.size(); ++i) {
     const ReportGroup& group = report.groups[i];
-    std::string text = Dump(GroupJson(report, group));
+    std::string text = Dump(GroupJson(report, group, stacks));
     text.pop_back();
     text += ",\"frames\":[";
-    text += absl::StrJoin(group.frames, ",", [&](std::string* out, uint32_t frame) {
-      if (frames[frame].empty()) frames[frame] = Dump(FrameJson(report.frames[frame]));
-      out->append(frames[frame]);
-    });
+    if (stacks == JsonStacks::kIndices) {
+      text += absl::StrJoin(group.frames, ",");
+    } else {
+      text += absl::StrJoin(group.frames, ",", [&](std::string* out, uint32_t frame) {
+        if (frames[frame].empty()) frames[frame] = Dump(FrameJson(report.frames[frame]));
+        out->append(frames[frame]);
+      });
+    }
     text += "]}";
     sink(i == 0 ? "\n  " : ",\n  ");
     sink(text);

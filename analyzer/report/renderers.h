@@ -36,9 +36,15 @@ void RenderDiff(const ReportDiff& diff, uint64_t top, const TextOptions& options
                 const OutputSink& sink);
 void RenderDiffJson(const ReportDiff& diff, uint64_t top, const OutputSink& sink);
 
+enum class JsonStacks {
+  kFrames,   // each group has its frames: every line can be read alone
+  kIndices,  // each group has indices into one table of frames, and its curve's changes alone
+};
+
 // For machines: one JSON object, one group a line. Text that is not UTF-8 has its bad bytes
 // replaced.
-void RenderJson(const Report& report, const OutputSink& sink);
+void RenderJson(const Report& report, const OutputSink& sink,
+                JsonStacks stacks = JsonStacks::kFrames);
 
 }  // namespace ollamatrace
 

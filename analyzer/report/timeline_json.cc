@@ -1,6 +1,7 @@
 #include "analyzer/report/timeline_json.h"
 
 #include <cmath>
+#include <utility>
 
 namespace ollamatrace {
 namespace {
@@ -16,6 +17,19 @@ Json Bytes(double bytes) { return static_cast<int64_t>(std::llround(bytes)); }
 Json CurveJson(const ReportCurve& curve) {
   Json json = Json::array();
   for (const std::optional<double>& level : curve) json.push_back(level ? Bytes(*level) : nullptr);
+  return json;
+}
+
+Json CurveChangesJson(const ReportCurve& curve) {
+  Json json = Json::array();
+  Json last;
+  for (size_t i = 0; i < curve.size(); ++i) {
+    Json level = curve[i] ? Bytes(*curve[i]) : Json(nullptr);
+    if (level == last) continue;
+    json.push_back(i);
+    json.push_back(level);
+    last = std::move(level);
+  }
   return json;
 }
 

@@ -8,6 +8,8 @@
 namespace ollamatrace {
 
 nlohmann::ordered_json CurveJson(const ReportCurve& curve);
+// Only where the level changes: index into the moments, level, index, level, ...
+nlohmann::ordered_json CurveChangesJson(const ReportCurve& curve);
 nlohmann::ordered_json PhasesJson(const Report& report);
 nlohmann::ordered_json CyclesJson(const Report& report);
 nlohmann::ordered_json OrphansJson(const Report& report);

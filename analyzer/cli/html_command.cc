@@ -1,0 +1,194 @@
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "analyzer/cli/commands.h"
+#include "analyzer/cli/load_history.h"
+#include "analyzer/cli/report_arguments.h"
+#include "analyzer/cli/terminal.h"
+#include "analyzer/html/html_renderer.h"
+#include "analyzer/report/diff_reports.h"
+
+namespace ollamatrace {
+namespace {
+
+constexpr char kHelp[] =
+    "Usage: ollama-leakview html [OPTION...] PATH... -o FILE\n"
+    "\n"
+    "The report as one file that a browser opens without a server and without a network: what "
+    "keeps the memory, as a flame\n"
+    "graph, over time, as a table; processes, accounting, fragmentation. With --baseline also what "
+    "changed since an earlier\n"
+    "session.\n"
+    "\n"
+    "Example: ollama-leakview html ollamatrace/ -o report.html\n";
+
+constexpr uint64_t kPoints = 240;  // of the timeline
+
+struct HtmlArguments {
+  ReportArguments report;
+  std::string output;
+  std::string baseline;
+};
+
+std::vector<Option> Options(HtmlArguments& arguments) {
+  std::vector<Option> options = ReportOptions(arguments.report);
+  std::erase_if(options, [](const Option& option) {
+    return option.name == "--format" || option.name == "--frames";
+  });
+  const auto set = [](std::string& text) {
+    return [&text](absl::string_view value) {
+      if (value.empty()) return absl::InvalidArgumentError("empty");
+      text = std::string(value);
+      return absl::OkStatus();
+    };
+  };
+  options.insert(options.begin(),
+                 {{"-o, --output", "FILE", "the page's file", set(arguments.output)},
+                  {"--baseline", "PATH",
+                   "a trace or session folder of earlier: what changed since, as `diff` tells it",
+                   set(arguments.baseline)}});
+  for (Option& option : options) {
+    if (option.name == "--top") option.help = "at most N groups; 0: all (default: all)";
+  }
+  return options;
+}
+
+absl::Status Parse(const std::vector<std::string>& words, HtmlArguments& arguments) {
+  ReportArguments& report = arguments.report;
+  absl::Status status =
+      ParseArguments(words, Options(arguments), /*stop_at_positional=*/false, report.paths);
+  if (!status.ok() || report.help) return status;
+  if (report.paths.empty()) {
+    return absl::InvalidArgumentError(
+        "no trace given; name a trace or a session folder (see --help)");
+  }
+  if (arguments.output.empty()) {
+    return absl::InvalidArgumentError("no file to write to; give -o FILE (see --help)");
+  }
+  report.query.top = report.top.value_or(0);
+  return absl::OkStatus();
+}
+
+class Command {
+ public:
+  explicit Command(HtmlArguments arguments) : arguments_(std::move(arguments)) {}
+
+  int Run() {
+    ReportQuery query = arguments_.report.query;
+    query.timeline_points = kPoints;
+    query.include_freed = true;
+    const std::optional<Report> report = Read(arguments_.report.paths, query);
+    if (!report) return exit_code_;
+    std::optional<ReportDiff> diff;
+    if (!arguments_.baseline.empty()) {
+      ReportQuery merged = arguments_.report.query;
+      merged.merge_processes = true;
+      merged.top = 0;
+      const std::optional<Report> before = Read({arguments_.baseline}, merged);
+      if (!before) return exit_code_;
+      const std::optional<Report> after = Read(arguments_.report.paths, merged);
+      if (!after) return exit_code_;
+      diff = DiffReports(*before, *after);
+    }
+    Write(*report, diff ? &*diff : nullptr);
+    return exit_code_;
+  }
+
+ private:
+  std::optional<Report> Read(const std::vector<std::string>& paths, const ReportQuery& query) {
+    Progress progress;
+    LoadOptions options;
+    options.since = arguments_.report.since;
+    options.until = arguments_.report.until;
+    options.by_thread = query.group_by == GroupBy::kThread;
+    options.keep_layout = true;
+    options.progress = [&](absl::string_view what, uint64_t done, uint64_t in_all) {
+      progress.Show(what, done, in_all);
+    };
+    const absl::StatusOr<LoadedSession> loaded = LoadHistory(paths, options);
+    if (!loaded.ok()) {
+      PrintError(loaded.status().message());
+      exit_code_ = kExitUsage;
+      return std::nullopt;
+    }
+    for (const absl::Status& error : loaded->errors) {
+      PrintError(error.message());
+      exit_code_ = kExitUnreadable;
+    }
+    if (loaded->history.processes.empty()) {
+      exit_code_ = kExitUnreadable;
+      return std::nullopt;
+    }
+    SymbolizerSource symbols(arguments_.report.symbols);
+    Report report = BuildReport(
+        loaded->history, query, symbols,
+        [&](uint64_t done, uint64_t in_all) { progress.Show("naming stacks", done, in_all); });
+    report.title = paths.front();
+    return report;
+  }
+
+  // Under another name first: whoever has the page open sees the old one or the new one.
+  void Write(const Report& report, const ReportDiff* diff) {
+    const std::string& path = arguments_.output;
+    const std::string beside = absl::StrCat(path, ".part");
+    const bool regular = path.compare(0, 5, "/dev/") != 0;
+    const std::string& to = regular ? beside : path;
+    std::FILE* file = std::fopen(to.c_str(), "we");
+    if (file == nullptr) {
+      Fail(to, errno);
+      return;
+    }
+    int error = 0;
+    const absl::Status status = RenderHtml(report, diff, [&](absl::string_view text) {
+      if (std::fwrite(text.data(), 1, text.size(), file) != text.size() && error == 0) {
+        error = errno;
+      }
+    });
+    if (std::fclose(file) != 0 && error == 0) error = errno;
+    if (status.ok() && error == 0 && regular && std::rename(to.c_str(), path.c_str()) != 0) {
+      error = errno;
+    }
+    if (!status.ok()) {
+      PrintError(absl::StrCat("html: ", status.message()));
+      exit_code_ = kExitUnreadable;
+    } else if (error != 0) {
+      Fail(path, error);
+    }
+    if (regular && (!status.ok() || error != 0)) std::remove(beside.c_str());
+  }
+
+  void Fail(const std::string& path, int error) {
+    PrintError(absl::StrCat("cannot write ", path, ": ", std::strerror(error)));
+    exit_code_ = kExitUnreadable;
+  }
+
+  HtmlArguments arguments_;
+  int exit_code_ = kExitFine;
+};
+
+}  // namespace
+
+int HtmlCommand(const std::vector<std::string>& words) {
+  HtmlArguments arguments;
+  if (const absl::Status status = Parse(words, arguments); !status.ok()) {
+    PrintError(status.message());
+    return kExitUsage;
+  }
+  if (!arguments.report.help) return Command(std::move(arguments)).Run();
+  StandardOutput output;
+  HtmlArguments defaults;
+  output.Write(absl::StrCat(kHelp, "\nOptions:\n", DescribeOptions(Options(defaults))));
+  if (const absl::Status status = output.Finish(); !status.ok()) {
+    PrintError(status.message());
+    return kExitUnreadable;
+  }
+  return kExitFine;
+}
+
+}  // namespace ollamatrace
