@@ -4,6 +4,7 @@
 #include <functional>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/str_format.h"
 #include "absl/types/span.h"
 #include "analyzer/diagnose/pages.h"
@@ -216,6 +217,12 @@ class FragmentationSearch {
     });
     one.free_held = std::min(free_held, one.held - std::min(one.held, chunks_held));
     one.trimmable = Trimmed(heap, all);
+    if (pages_.Exact(heap.begin, heap.end)) {
+      const uint64_t span = PageUp(heap.end) - PageDown(heap.begin);
+      one.cell_bytes = page_;
+      while (one.cell_bytes * kMostCells < span) one.cell_bytes *= 2;
+      one.cells.resize((span + one.cell_bytes - 1) / one.cell_bytes);
+    }
     MeasurePages(heap, one);
     return one;
   }
@@ -227,6 +234,7 @@ class FragmentationSearch {
       uint64_t bytes;
     };
     std::vector<Use> uses;
+    CellPins cell_pins;
     auto block = heap.blocks.begin();
     auto run = std::lower_bound(pages_.runs().begin(), pages_.runs().end(), heap.begin,
                                 [](const PageRun& r, uint64_t at) { return r.end <= at; });
@@ -243,7 +251,10 @@ class FragmentationSearch {
               block == heap.blocks.end() ? run_end : PageDown(ChunkOf(heap, *block).begin);
           const uint64_t count = (std::min(run_end, next) - page + page_ - 1) / page_;
           one.pages[0] += count;
-          page += count * page_;
+          for (uint64_t i = 0; i < count; ++i, page += page_) {
+            if (HeapCell* cell = CellOf(heap, page, one))
+              cell->held += static_cast<uint32_t>(page_);
+          }
           continue;
         }
         uses.clear();
@@ -259,14 +270,48 @@ class FragmentationSearch {
         }
         used = std::min(used, page_);
         ++one.pages[used == 0 ? 0 : std::min<uint64_t>(10, 1 + (used * 10 - 1) / page_)];
+        HeapCell* cell = CellOf(heap, page, one);
+        if (cell != nullptr) {
+          cell->held += static_cast<uint32_t>(page_);
+          cell->used += static_cast<uint32_t>(used);
+        }
         if (used > 0 && static_cast<double>(used) < kPinnedBelow * static_cast<double>(page_)) {
           one.pinned += page_ - used;
-          for (const Use& use : uses) AddPin(*use.block, page_ - used, use.bytes, used, page);
+          for (const Use& use : uses) {
+            AddPin(*use.block, page_ - used, use.bytes, used, page);
+            if (cell != nullptr)
+              cell_pins.Add(*cell, use.block->key, (page_ - used) * use.bytes / used);
+          }
         }
         page = page_end;
       }
     }
   }
+
+  HeapCell* CellOf(const Heap& heap, uint64_t page, HeapFragmentation& one) const {
+    if (one.cells.empty()) return nullptr;
+    return &one.cells[(page - PageDown(heap.begin)) / one.cell_bytes];
+  }
+
+  // Finds who pins the most of each cell; cells are visited one after the other.
+  class CellPins {
+   public:
+    void Add(HeapCell& cell, uint32_t key, uint64_t bytes) {
+      if (std::exchange(cell_, &cell) != &cell) {
+        pinned_.clear();
+        most_ = 0;
+      }
+      const uint64_t pinned = pinned_[key] += bytes;
+      if (pinned <= most_) return;
+      most_ = pinned;
+      cell.key = key;
+    }
+
+   private:
+    const HeapCell* cell_ = nullptr;
+    absl::flat_hash_map<uint32_t, uint64_t> pinned_;  // of this cell, by key
+    uint64_t most_ = 0;
+  };
 
   void AddPin(const LaidBlock& block, uint64_t unused, uint64_t bytes, uint64_t used,
               uint64_t page) {

@@ -15,6 +15,13 @@ namespace ollamatrace {
 // A page with less than this share in use is pinned by the blocks on it.
 inline constexpr double kPinnedBelow = 0.5;
 
+// A piece of a heap's address range, for a map of it. Bytes.
+struct HeapCell {
+  uint32_t held = 0;
+  uint32_t used = 0;      // of `held`: by live blocks and their headers
+  uint32_t key = kNoKey;  // whose blocks pin the most of it, where they pin any
+};
+
 // One stretch of an allocator's memory: the main arena, a heap of another arena, or a mapping of an
 // allocator that is not glibc's. Bytes; "held" is in memory or in swap.
 struct HeapFragmentation {
@@ -31,7 +38,13 @@ struct HeapFragmentation {
   uint64_t pinned = 0;            // unused bytes of pages that hold a little
   // Held pages by how much of them is in use: none, up to a tenth, two tenths, ...
   std::array<uint64_t, 11> pages = {};
+  // The range from the page of its begin on, cut in at most kMostCells cells of equal size; empty
+  // where it is not known which pages are held.
+  uint64_t cell_bytes = 0;
+  std::vector<HeapCell> cells;
 };
+
+inline constexpr uint64_t kMostCells = 1024;
 
 // The survivors of one stack as the reason that memory is kept.
 struct Pin {

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
+
 namespace ollamatrace {
 namespace {
 
@@ -66,10 +68,28 @@ ReportFragmentation MakeFragmentation(const Fragmentation& fragmentation, size_t
   report.trimmable = fragmentation.trimmable;
   report.pinned = fragmentation.pinned;
   report.released_by_all = fragmentation.released_by_all;
+  absl::flat_hash_map<uint32_t, size_t> pin_of;
+  for (size_t i = 0; i < fragmentation.pins.size(); ++i) pin_of[fragmentation.pins[i].key] = i;
   for (const HeapFragmentation& heap : fragmentation.heaps) {
-    report.heaps.push_back({heap.name, heap.size, heap.held, heap.live_bytes, heap.live_blocks,
-                            heap.free_held, heap.largest_free_run, heap.free_at_end, heap.trimmable,
-                            heap.pinned, heap.pages});
+    report.heaps.push_back({heap.name,
+                            heap.size,
+                            heap.held,
+                            heap.live_bytes,
+                            heap.live_blocks,
+                            heap.free_held,
+                            heap.largest_free_run,
+                            heap.free_at_end,
+                            heap.trimmable,
+                            heap.pinned,
+                            heap.pages,
+                            heap.cell_bytes,
+                            {}});
+    for (const HeapCell& cell : heap.cells) {
+      ReportHeapCell& to = report.heaps.back().cells.emplace_back();
+      to.held = cell.held;
+      to.used = cell.used;
+      if (const auto pin = pin_of.find(cell.key); pin != pin_of.end()) to.pin = pin->second;
+    }
   }
   for (const Pin& pin : fragmentation.pins) {
     NamedStack stack = name(pin.key);

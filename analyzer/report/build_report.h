@@ -27,9 +27,9 @@ struct ReportQuery {
   GroupBy group_by = GroupBy::kStack;
   GroupOrder order = GroupOrder::kLiveBytes;
   bool merge_processes =
-      false;         // groups of one program are one group, whatever process they are of
+      false;                   // groups of one program are one group, whatever process they are of
   bool include_freed = false;  // also groups all of whose blocks were freed: verdict "freed"
-  uint64_t top = 0;  // no more groups than this; 0: all
+  uint64_t top = 0;            // no more groups than this; 0: all
   // Filters: a group has to pass each; an empty list passes all, else one of its entries has to
   // match.
   std::vector<std::string> processes;  // pid, or name: the last part of the executable's path

@@ -9,6 +9,16 @@ using Json = nlohmann::ordered_json;
 
 double Micros(double seconds) { return std::round(seconds * 1e6) / 1e6; }
 
+// One array a cell: held, used, index of the pin or null.
+Json HeapMapJson(const ReportHeap& heap) {
+  if (heap.cells.empty()) return nullptr;
+  Json cells = Json::array();
+  for (const ReportHeapCell& cell : heap.cells) {
+    cells.push_back({cell.held, cell.used, cell.pin ? Json(*cell.pin) : Json(nullptr)});
+  }
+  return {{"cell_bytes", heap.cell_bytes}, {"cells", cells}};
+}
+
 Json HeapJson(const ReportHeap& heap) {
   return {{"name", heap.name},
           {"size", heap.size},
@@ -20,7 +30,8 @@ Json HeapJson(const ReportHeap& heap) {
           {"free_at_end", heap.free_at_end},
           {"trimmable", heap.trimmable},
           {"pinned", heap.pinned},
-          {"pages_by_use", heap.pages}};
+          {"pages_by_use", heap.pages},
+          {"map", HeapMapJson(heap)}};
 }
 
 Json PinJson(const Report& report, const ReportPin& pin) {

@@ -5,6 +5,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,6 +42,13 @@ struct ReportAccounting {
   std::vector<ReportAccountFile> files;  // greatest first
 };
 
+struct ReportHeapCell {
+  uint64_t held = 0;
+  uint64_t used = 0;          // of it
+  std::optional<size_t> pin;  // index into ReportFragmentation::pins: who pins the most of it,
+                              // where it is one of them
+};
+
 struct ReportHeap {
   std::string name;
   uint64_t size = 0;
@@ -53,6 +61,8 @@ struct ReportHeap {
   uint64_t trimmable = 0;
   uint64_t pinned = 0;
   std::array<uint64_t, 11> pages = {};  // held pages: free ones, up to a tenth in use, ...
+  uint64_t cell_bytes = 0;
+  std::vector<ReportHeapCell> cells;  // by address; empty where it is not known what is held
 };
 
 struct ReportPin {

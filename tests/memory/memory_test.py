@@ -75,6 +75,19 @@ class FragmentationTest(tracing.TestCase):
         self.assertGreater(pins[0]["pinned"], 38 << 20)
         self.assertLess(pins[0]["bytes"], 1 << 20)
 
+    def test_the_map_shows_who_pins(self):
+        target = Target(self.folder(), FRAGMENT, "pages", OLLAMATRACE_SAMPLE_MS="50")
+        found, _ = target.fragmentation()
+        self.assertEqual(target.end(), 0)
+        heap = found["heaps"][0]
+        cells = heap["map"]["cells"]
+        self.assertLessEqual(len(cells), 1024)
+        self.assertLess(len(cells) * heap["map"]["cell_bytes"] - heap["size"], 2 * heap["map"]["cell_bytes"])
+        self.assertEqual(sum(held for held, _, _ in cells), heap["held"])
+        self.assertTrue(all(used <= held <= heap["map"]["cell_bytes"] for held, used, _ in cells))
+        survivor = [any("KeepSurvivor" in (f["function"] or "") for f in p["frames"]) for p in found["pins"]].index(True)
+        self.assertGreater(sum(held for held, _, pin in cells if pin == survivor), 38 << 20)
+
     def test_one_at_the_top(self):
         returned, _, _ = self.check("top")
         self.assertGreater(returned, 39 << 20)

@@ -73,7 +73,7 @@ function heapMap(heap, pins) {
     const text = held === 0 ? 'not in memory'
       : `${bytes(held)} in memory, ${percent(used, held)} in use${pin === null ? '' : `, pinned by ${blamedText(pins[pin])}`}`;
     return element('span', { class: `cell ${held === 0 ? 'absent' : pin === null ? '' : `part-${pin % 12}`}`, title: text,
-      style: { '--use': held === 0 ? 0 : (0.15 + 0.85 * use).toFixed(2) } });
+      style: { '--use': held === 0 ? 0 : ((pin === null ? 0.15 : 0.55) + (pin === null ? 0.85 : 0.45) * use).toFixed(2) } });
   });
   return element('div', { class: 'heap-map', role: 'img',
     'aria-label': `Map of ${heap.name}: ${heap.map.cells.length} cells of ${bytes(heap.map.cell_bytes)}` }, cells);
@@ -87,7 +87,8 @@ export function showFragmentation(report, body) {
       element('h3', {}, `${processName(process)} at ${seconds(one.at)}`),
       element('p', {}, `The heap keeps ${bytes(one.held)} in memory; ${bytes(one.live_bytes)} are live, ${bytes(one.free_held)} free. `,
         `malloc_trim would return ${bytes(one.trimmable)} now, and ${bytes(one.released_by_all)} more without the blocks of the stacks below.`,
-        one.exact ? '' : ' (which pages are in memory is known in part only)'));
+        one.exact ? '' : ' (which pages are in memory is known in part only)'),
+      element('p', { class: 'note' }, 'The maps show each heap by address: the darker a square, the more of it is in use; a coloured one is kept in memory by little, and the colour tells in the table below by whom; an empty one is not in memory. The bars are its pages by use.'));
     for (const heap of one.heaps.filter(({ held }) => held > 0).slice(0, 8)) {
       const pages = heap.pages_by_use.reduce((a, b) => a + b, 0);
       body.append(element('h4', {}, `${heap.name}: ${bytes(heap.held)} of ${bytes(heap.size)} in memory, largest free run ${bytes(heap.largest_free_run)}`));
