@@ -1,11 +1,14 @@
 """ollama-leakview as a program: standard streams that go away, and `record`, which becomes its command."""
 
+import fcntl
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import unittest
 
 LEAKVIEW = os.environ["OLLAMATRACE_LEAKVIEW"]
@@ -47,6 +50,63 @@ class StreamsTest(unittest.TestCase):
     def test_closed_streams(self):
         command = f'exec "{LEAKVIEW}" "{TRACE}" <&- >&- 2>&-'
         self.assertIn(subprocess.run(["sh", "-c", command], timeout=120, check=False).returncode, (0, 3))
+
+
+def on_a_terminal(columns, *arguments, **settings):
+    """What the program writes to a terminal so many columns wide."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "TERM")}
+    environment.update(settings)
+    process = subprocess.Popen([LEAKVIEW, *arguments], env=environment, stdin=subprocess.DEVNULL, stdout=slave)
+    os.close(slave)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(master, 65536)
+        except OSError:  # EIO: the other side is closed
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(master)
+    assert process.wait(120) == 0
+    return seen.decode()
+
+
+class TerminalTest(unittest.TestCase):
+    ARGUMENTS = ("report", "--top=5", TRACE)
+
+    def test_colours_on_a_terminal_alone(self):
+        self.assertIn("\x1b[1m", on_a_terminal(120, *self.ARGUMENTS))
+        for settings in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
+            self.assertNotIn("\x1b", on_a_terminal(120, *self.ARGUMENTS, **settings))
+        self.assertIn("\x1b", on_a_terminal(120, *self.ARGUMENTS, NO_COLOR=""))  # set, and empty: says nothing
+        self.assertNotIn("\x1b", on_a_terminal(120, *self.ARGUMENTS, "--color=never"))
+        self.assertNotIn(b"\x1b", run(*self.ARGUMENTS).stdout)
+        self.assertIn(b"\x1b", run(*self.ARGUMENTS, "--color=always", NO_COLOR="1").stdout)
+        self.assertEqual(run(*self.ARGUMENTS, "--color=maybe").returncode, 2)
+
+    def test_colours_change_nothing_else(self):
+        plain = run(*self.ARGUMENTS).stdout.decode()
+        painted = run(*self.ARGUMENTS, "--color=always").stdout.decode()
+        for sequence in ("\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[1;31m", "\x1b[32m", "\x1b[33m"):
+            painted = painted.replace(sequence, "")
+        self.assertEqual([line.rstrip() for line in painted.splitlines()], plain.splitlines())
+
+    def test_lines_fit_the_terminal(self):
+        for columns in (80, 100, 200):
+            lines = on_a_terminal(columns, *self.ARGUMENTS, NO_COLOR="1").splitlines()
+            frames = [line for line in lines if line.startswith("      ")]
+            self.assertTrue(frames)
+            self.assertEqual([line for line in frames if len(line) > columns], [])
+
+    def test_verbose_shows_every_frame(self):
+        brief = run(*self.ARGUMENTS).stdout.decode()
+        verbose = run(*self.ARGUMENTS, "--verbose").stdout.decode()
+        self.assertRegex(brief, r"\.\.\. \d+ frames")
+        self.assertNotRegex(verbose, r"\.\.\. \d+ frames")
+        self.assertGreater(verbose.count("\n"), brief.count("\n"))
 
 
 class RecordTest(unittest.TestCase):

@@ -39,7 +39,8 @@ struct HtmlArguments {
 std::vector<Option> Options(HtmlArguments& arguments) {
   std::vector<Option> options = ReportOptions(arguments.report);
   std::erase_if(options, [](const Option& option) {
-    return option.name == "--format" || option.name == "--frames";
+    return option.name == "--format" || option.name == "--frames" || option.name == "--color" ||
+           option.name == "-v, --verbose";
   });
   const auto set = [](std::string& text) {
     return [&text](absl::string_view value) {

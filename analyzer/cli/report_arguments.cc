@@ -126,6 +126,17 @@ std::vector<Option> ReportOptions(ReportArguments& arguments) {
        }},
       {"--frames", "N", "text: at most N frames of a stack; 0: all (default: 10)",
        [&](string_view value) { return ParseCount(value, arguments.text.frames); }},
+      {"-v, --verbose", "", "text: all frames, processes and notes",
+       [&](string_view) {
+         arguments.text.frames = arguments.text.processes = arguments.text.notes = 0;
+         return absl::OkStatus();
+       }},
+      {"--color", "WHEN", "auto, always or never (default: on a terminal, unless NO_COLOR is set)",
+       [&](string_view value) {
+         return Choose<bool>(
+             value, {{"auto", TextOfTerminal().colour}, {"always", true}, {"never", false}},
+             arguments.text.colour);
+       }},
       {"-h, --help", "", "this text",
        [&](string_view) {
          arguments.help = true;

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "analyzer/cli/arguments.h"
+#include "analyzer/cli/terminal.h"
 #include "analyzer/report/build_report.h"
 #include "analyzer/report/renderers.h"
 #include "analyzer/symbolize/symbolizer.h"
@@ -25,7 +26,7 @@ struct ReportArguments {
   std::string since;
   std::string until;
   SymbolizerOptions symbols;
-  TextOptions text;
+  TextOptions text = TextOfTerminal();
 };
 
 // The options, which write to `arguments`: it has to outlive them.

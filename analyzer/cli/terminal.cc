@@ -1,10 +1,13 @@
 #include "analyzer/cli/terminal.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -44,6 +47,20 @@ absl::Status StandardOutput::Finish() {
   Flush();
   if (error_ == 0 || error_ == EPIPE) return absl::OkStatus();
   return absl::UnavailableError(absl::StrCat("standard output: ", strerror(error_)));
+}
+
+TextOptions TextOfTerminal() {
+  TextOptions options;
+  if (isatty(STDOUT_FILENO) == 0) return options;
+  winsize size = {};
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col != 0) {
+    options.width = std::clamp<size_t>(size.ws_col, 80, 240);
+  }
+  const char* no_colour = getenv("NO_COLOR");
+  const char* terminal = getenv("TERM");
+  options.colour = (no_colour == nullptr || *no_colour == '\0') &&
+                   (terminal == nullptr || absl::string_view(terminal) != "dumb");
+  return options;
 }
 
 void PrintError(absl::string_view message) {

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "analyzer/report/renderers.h"
 
 namespace ollamatrace {
 
@@ -30,6 +31,10 @@ class StandardOutput {
   std::string buffer_;
   int error_ = 0;
 };
+
+// For text on standard output: a terminal's width, and colours unless NO_COLOR (no-color.org) or
+// TERM=dumb speak against them.
+TextOptions TextOfTerminal();
 
 // "ollama-leakview: MESSAGE" as one line on standard error, whatever the message holds.
 void PrintError(absl::string_view message);

@@ -352,7 +352,6 @@ class Builder {
                     [](const ReportGroup& group) { return group.errors.has_value(); })) {
       report_.live_bytes_error = std::sqrt(variance);
     }
-    if (query_.top != 0 && groups.size() > query_.top) groups.resize(query_.top);
     for (size_t i = 0; i < groups.size(); ++i) {
       groups[i].rank = i + 1;
       if (CountsAsMemory(groups[i].mapping) && live_bytes > 0) {
@@ -361,7 +360,8 @@ class Builder {
       }
     }
     report_.groups = std::move(groups);
-    report_.headline = Headline(live_bytes);
+    report_.headline = Headline(live_bytes);  // of all, also those that are not shown
+    if (query_.top != 0 && report_.groups.size() > query_.top) report_.groups.resize(query_.top);
   }
 
   // "server [100]: app::Copy (leak.cc:7)".

@@ -17,9 +17,12 @@ using OutputSink = std::function<void(absl::string_view)>;
 struct TextOptions {
   uint64_t frames = 10;     // of each stack, runtime and elided ones not counted; 0: all
   uint64_t processes = 15;  // rows of the table of processes; 0: all
+  uint64_t notes = 25;      // 0: all
+  size_t width = 120;       // of a line in columns, as far as figures and names can give way
+  bool colour = false;      // escape sequences of a terminal
 };
 
-// For people: about 110 columns, ASCII but for the names it is given.
+// For people: ASCII but for the names it is given.
 void RenderText(const Report& report, const TextOptions& options, const OutputSink& sink);
 
 // Groups that may be leaks, a few lines each.

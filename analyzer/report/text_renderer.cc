@@ -15,15 +15,25 @@
 #include "analyzer/report/renderers.h"
 #include "analyzer/report/timeline_text.h"
 #include "analyzer/text/function_name.h"
+#include "analyzer/text/paint.h"
 #include "analyzer/text/units.h"
 
 namespace ollamatrace {
 namespace {
 
-constexpr size_t kFunctionWidth = 58;
-constexpr size_t kPlaceWidth = 52;
-constexpr size_t kProcessWidth = 40;
-constexpr size_t kMaxNotes = 25;
+constexpr size_t kProseWidth = 110;  // longer lines are hard to read
+
+// Of a frame's line: ten columns are for the mark and what stands between.
+size_t FunctionWidth(const TextOptions& options) { return (options.width - 10) * 58 / 110; }
+size_t PlaceWidth(const TextOptions& options) {
+  return options.width - 10 - FunctionWidth(options);
+}
+
+// The other columns of the table of processes take 75; a wide terminal has room for arguments.
+size_t ProcessWidth(const TextOptions& options) {
+  if (options.width > 120) return options.width - 80;
+  return std::clamp<size_t>(options.width - (options.width < 90 ? 64 : 75), 15, 40);
+}
 
 std::string Bytes(uint64_t bytes) { return FormatBytes(static_cast<double>(bytes)); }
 
@@ -66,7 +76,11 @@ std::string Column(absl::string_view text, size_t width) {
 
 class Lines {
  public:
-  explicit Lines(const OutputSink& sink) : sink_(sink) {}
+  Lines(const OutputSink& sink, const TextOptions& options) : sink_(sink), options_(options) {}
+  const TextOptions& options() const { return options_; }
+  std::string Painted(Ink ink, absl::string_view text) const {
+    return Paint(options_.colour, ink, text);
+  }
   void Add(absl::string_view line) {
     const size_t end = line.find_last_not_of(' ');
     sink_(absl::StrCat(line.substr(0, end == absl::string_view::npos ? 0 : end + 1), "\n"));
@@ -74,6 +88,7 @@ class Lines {
 
  private:
   const OutputSink& sink_;
+  const TextOptions& options_;
 };
 
 std::string WallTime(uint64_t wall_ns) {
@@ -89,7 +104,8 @@ std::string WallTime(uint64_t wall_ns) {
 
 std::string ProcessName(const ReportProcess& process) {
   std::string name = process.name;
-  for (size_t i = 1; i < process.argv.size() && name.size() < 2 * kProcessWidth; ++i) {
+  constexpr size_t kEnough = 256;
+  for (size_t i = 1; i < process.argv.size() && name.size() < kEnough; ++i) {
     absl::StrAppend(&name, " ", process.argv[i]);
   }
   return Clean(name);
@@ -97,22 +113,28 @@ std::string ProcessName(const ReportProcess& process) {
 
 // ---- The head and the table of processes ----
 
-// Words in lines of the report's width, the first of which begins with `head`.
-void RenderParagraph(absl::string_view head, absl::string_view text, Lines& lines) {
-  constexpr size_t kWidth = 110;
-  const std::string indent(head.size(), ' ');
+// Words in lines, the first of which begins with `head`; the first word, or all, in `ink`.
+void RenderParagraph(absl::string_view head, absl::string_view text, Lines& lines,
+                     Ink ink = Ink::kPlain, bool all = false) {
+  const size_t width = std::min(kProseWidth, lines.options().width);
   std::string line(head);
-  bool begun = false;
+  size_t columns = head.size();
+  bool begun = false, first = true;
+  const auto add = [&] { lines.Add(all ? lines.Painted(ink, line) : line); };
   for (const absl::string_view word : absl::StrSplit(text, ' ')) {
-    if (begun && line.size() + 1 + word.size() > kWidth) {
-      lines.Add(line);
-      line = indent;
+    if (begun && columns + 1 + word.size() > width) {
+      add();
+      line.assign(head.size(), ' ');
+      columns = head.size();
       begun = false;
     }
-    absl::StrAppend(&line, begun ? " " : "", word);
+    absl::StrAppend(&line, begun ? " " : "",
+                    lines.Painted(first && !all ? ink : Ink::kPlain, word));
+    columns += (begun ? 1 : 0) + word.size();
     begun = true;
+    first = false;
   }
-  lines.Add(line);
+  add();
 }
 
 // "sampled every 512.0 KiB"; "" when nothing was.
@@ -136,7 +158,11 @@ void RenderHead(const Report& report, Lines& lines) {
   if (report.requests > 0)
     absl::StrAppend(&head, ", ", Plural(report.requests, "request", "requests"));
   lines.Add(head);
-  if (!report.headline.empty()) RenderParagraph("", "=> " + Clean(report.headline), lines);
+  if (!report.headline.empty()) {
+    const absl::string_view verdict = report.headline.substr(0, report.headline.find(':'));
+    const Ink ink = InkOfVerdict(verdict) == Ink::kBad ? Ink::kBad : Ink::kStrong;
+    RenderParagraph("", "=> " + Clean(report.headline), lines, ink, /*all=*/true);
+  }
   if (const std::string sampling = SamplingText(report); !sampling.empty()) {
     lines.Add(absl::StrCat("Estimates: the heap was ", sampling, "; +- is one standard error"));
   }
@@ -187,7 +213,7 @@ void RenderOtherProcesses(const Report& report, const std::vector<bool>& shown, 
     const ReportProcess& process = report.processes[i];
     bytes += process.host.live_bytes + process.memory.mapped;
     ++count;
-    ++names[ShortStart(Clean(process.name), kProcessWidth)];
+    ++names[ShortStart(Clean(process.name), 40)];
   }
   if (count == 0) return;
   constexpr absl::string_view kIndent = "          ";
@@ -196,7 +222,7 @@ void RenderOtherProcesses(const Report& report, const std::vector<bool>& shown, 
   const char* separator = " ";
   for (const auto& [name, times] : names) {
     const std::string word = absl::StrCat(times, " ", name);
-    if (line.size() + word.size() > 110) {
+    if (line.size() + word.size() > std::min(kProseWidth, lines.options().width)) {
       lines.Add(absl::StrCat(line, *separator == ',' ? "," : ""));
       line = std::string(kIndent);
       separator = " ";
@@ -210,37 +236,42 @@ void RenderOtherProcesses(const Report& report, const std::vector<bool>& shown, 
 void RenderProcesses(const Report& report, const TextOptions& options, Lines& lines) {
   if (report.processes.empty()) return;
   const std::vector<bool> shown = ShownProcesses(report, options);
+  const size_t width = ProcessWidth(options);
   std::vector<std::pair<size_t, size_t>> rows;
   AddTree(report, std::nullopt, 0, rows);
+  // A narrow terminal goes without the number of blocks.
+  const auto row = [&](absl::string_view pid, absl::string_view name, absl::string_view end,
+                       absl::string_view live, absl::string_view blocks, absl::string_view peak,
+                       absl::string_view mapped, absl::string_view rss) {
+    return absl::StrFormat("%8s  %s %-8s %10s%s %10s %10s %10s", pid, Column(name, width), end,
+                           live, options.width < 90 ? "" : absl::StrFormat(" %10s", blocks), peak,
+                           mapped, rss);
+  };
   lines.Add("");
-  lines.Add(absl::StrFormat("%8s  %s %-8s %10s %10s %10s %10s %10s", "PID",
-                            Column("PROCESS", kProcessWidth), "END", "LIVE HEAP", "BLOCKS",
-                            "PEAK HEAP", "MAPPED", "RSS"));
+  lines.Add(lines.Painted(Ink::kFaint, row("PID", "PROCESS", "END", "LIVE HEAP", "BLOCKS",
+                                           "PEAK HEAP", "MAPPED", "RSS")));
   for (const auto& [index, depth] : rows) {
     if (!shown[index]) continue;
     const ReportProcess& process = report.processes[index];
     const std::string name =
-        ShortStart(absl::StrCat(std::string(2 * depth, ' '), ProcessName(process)), kProcessWidth);
+        ShortStart(absl::StrCat(std::string(2 * depth, ' '), ProcessName(process)), width);
     std::string rss = "-";
     const ReportMemory& memory = process.memory;
     if (memory.rss_anon || memory.rss_file || memory.rss_shmem) {
       rss = Bytes(memory.rss_anon.value_or(0) + memory.rss_file.value_or(0) +
                   memory.rss_shmem.value_or(0));
     }
-    lines.Add(absl::StrFormat("%8d  %s %-8s %10s %10s %10s %10s %10s", process.pid,
-                              Column(name, kProcessWidth), process.end,
-                              Bytes(process.host.live_bytes), FormatCount(process.host.live_blocks),
-                              Bytes(process.host.peak_bytes), Bytes(process.memory.mapped), rss));
+    lines.Add(row(absl::StrCat(process.pid), name, process.end, Bytes(process.host.live_bytes),
+                  FormatCount(process.host.live_blocks), Bytes(process.host.peak_bytes),
+                  Bytes(process.memory.mapped), rss));
     if (const std::optional<ReportErrors>& errors = process.host.errors; errors) {
-      lines.Add(absl::StrFormat(
-          "%8s  %s %-8s %10s %10s", "", Column("", kProcessWidth), "",
-          "+- " + FormatBytes(errors->live_bytes),
-          "+- " + FormatCount(static_cast<uint64_t>(std::llround(errors->live_blocks)))));
+      lines.Add(row("", "", "", "+- " + FormatBytes(errors->live_bytes),
+                    "+- " + FormatCount(static_cast<uint64_t>(std::llround(errors->live_blocks))),
+                    "", "", ""));
     }
     for (const ReportDomain& gpu : process.gpu) {
-      lines.Add(absl::StrFormat(
-          "%8s  %s %-8s %10s %10s %10s", "", Column("  GPU: " + gpu.domain, kProcessWidth), "",
-          Bytes(gpu.live_bytes), FormatCount(gpu.live_blocks), Bytes(gpu.peak_bytes)));
+      lines.Add(row("", "  GPU: " + gpu.domain, "", Bytes(gpu.live_bytes),
+                    FormatCount(gpu.live_blocks), Bytes(gpu.peak_bytes), "", ""));
     }
   }
   RenderOtherProcesses(report, shown, lines);
@@ -308,8 +339,10 @@ void RenderFrames(const Report& report, const ReportGroup& group, const TextOpti
   for (const FrameRow& row : FrameRows(report, group, options.frames)) {
     const ReportFrame& frame = report.frames[group.frames[row.first]];
     if (row.count > 1) {
-      lines.Add(absl::StrCat("        ... ", row.count,
-                             row.plumbing ? " frames of allocator and runtime" : " frames"));
+      lines.Add(lines.Painted(
+          Ink::kFaint,
+          absl::StrCat("        ... ", row.count,
+                       row.plumbing ? " frames of allocator and runtime" : " frames")));
       continue;
     }
     if (report.group_by == "module") {
@@ -317,13 +350,16 @@ void RenderFrames(const Report& report, const ReportGroup& group, const TextOpti
           absl::StrCat("        ", frame.module.empty() ? "in no module" : Clean(frame.module)));
       continue;
     }
-    const std::string name = FrameName(frame, kFunctionWidth - (frame.inlined ? 10 : 0));
+    const size_t width = FunctionWidth(options);
+    const std::string name = FrameName(frame, width - (frame.inlined ? 10 : 0));
     const std::string place =
-        frame.function.empty() && frame.file.empty() ? "" : Place(frame, kPlaceWidth);
+        frame.function.empty() && frame.file.empty() ? "" : Place(frame, PlaceWidth(options));
     const bool blamed = row.first == group.blamed_frame && group.frames.size() > 1;
+    const Ink ink = blamed ? Ink::kStrong : frame.plumbing ? Ink::kFaint : Ink::kPlain;
     lines.Add(absl::StrCat(
         "      ", blamed ? "> " : "  ",
-        Column(absl::StrCat(name, frame.inlined ? " (inlined)" : ""), kFunctionWidth), " ", place));
+        lines.Painted(ink, Column(absl::StrCat(name, frame.inlined ? " (inlined)" : ""), width)),
+        " ", lines.Painted(blamed ? ink : Ink::kFaint, place)));
   }
 }
 
@@ -369,7 +405,7 @@ void RenderVerdict(const ReportGroup& group, Lines& lines) {
   }
   std::string text = absl::StrFormat("%s (confidence %.2f)", group.verdict, group.confidence);
   if (!why.empty()) absl::StrAppend(&text, ": ", absl::StrJoin(why, "; "));
-  RenderParagraph("      ", text, lines);
+  RenderParagraph("      ", text, lines, InkOfVerdict(group.verdict));
   if (!group.advice.empty()) RenderParagraph("      advice: ", Clean(group.advice), lines);
 }
 
@@ -384,10 +420,12 @@ void RenderGroup(const Report& report, const ReportGroup& group, const TextOptio
   lines.Add("");
   const std::string share =
       CountsAsMemory(group.mapping) ? absl::StrFormat("%5.1f %%", group.share * 100) : "     - ";
-  lines.Add(absl::StrFormat("#%-4d %10s in %s  %s  %s, %s%s%s", group.rank, Bytes(group.live_bytes),
-                            Column(Plural(group.live_blocks, "block", "blocks"), 14), share,
-                            DomainText(group), Owner(report, group), Ending(report, group),
-                            group.thread.empty() ? "" : ", " + Clean(group.thread)));
+  lines.Add(lines.Painted(
+      Ink::kStrong,
+      absl::StrFormat("#%-4d %10s in %s  %s  %s, %s%s%s", group.rank, Bytes(group.live_bytes),
+                      Column(Plural(group.live_blocks, "block", "blocks"), 14), share,
+                      DomainText(group), Owner(report, group), Ending(report, group),
+                      group.thread.empty() ? "" : ", " + Clean(group.thread))));
   RenderEstimate(group, lines);
   std::string history =
       absl::StrCat("      seen ", FormatSeconds(group.first_seen), " to ",
@@ -427,10 +465,11 @@ void RenderNotes(const Report& report, Lines& lines) {
   if (notes.empty()) return;
   lines.Add("");
   lines.Add("Notes");
-  const size_t shown = notes.size() <= kMaxNotes + 1 ? notes.size() : kMaxNotes;
+  const uint64_t most = lines.options().notes;
+  const size_t shown = most == 0 || notes.size() <= most + 1 ? notes.size() : most;
   for (size_t i = 0; i < shown; ++i) lines.Add(absl::StrCat("  - ", notes[i]));
   if (shown < notes.size()) {
-    lines.Add(absl::StrCat("  - and ", notes.size() - shown, " more: see --format=json"));
+    lines.Add(absl::StrCat("  - and ", notes.size() - shown, " more: --verbose shows all"));
   }
 }
 
@@ -471,7 +510,7 @@ void RenderCycles(const Report& report, Lines& lines) {
 }  // namespace
 
 void RenderText(const Report& report, const TextOptions& options, const OutputSink& sink) {
-  Lines lines(sink);
+  Lines lines(sink, options);
   RenderHead(report, lines);
   RenderProcesses(report, options, lines);
   RenderCycles(report, lines);
@@ -494,8 +533,8 @@ void RenderText(const Report& report, const TextOptions& options, const OutputSi
   RenderNotes(report, lines);
 }
 
-void RenderTimeline(const Report& report, const TextOptions& /*options*/, const OutputSink& sink) {
-  Lines lines(sink);
+void RenderTimeline(const Report& report, const TextOptions& options, const OutputSink& sink) {
+  Lines lines(sink, options);
   RenderHead(report, lines);
   RenderCycles(report, lines);
   lines.Add("");
@@ -511,7 +550,7 @@ void RenderTimeline(const Report& report, const TextOptions& /*options*/, const 
 }
 
 void RenderFragmentation(const Report& report, const TextOptions& options, const OutputSink& sink) {
-  Lines lines(sink);
+  Lines lines(sink, options);
   RenderHead(report, lines);
   for (const ReportFragmentation& one : report.fragmentation) {
     lines.Add("");
@@ -541,7 +580,7 @@ void RenderFragmentation(const Report& report, const TextOptions& options, const
 }
 
 void RenderLeaks(const Report& report, const TextOptions& options, const OutputSink& sink) {
-  Lines lines(sink);
+  Lines lines(sink, options);
   RenderHead(report, lines);
   const auto render = [&](absl::string_view title, const auto& belongs) {
     bool any = false;
@@ -584,7 +623,7 @@ void RenderLeaks(const Report& report, const TextOptions& options, const OutputS
 
 void RenderDiff(const ReportDiff& diff, uint64_t top, const TextOptions& options,
                 const OutputSink& sink) {
-  Lines lines(sink);
+  Lines lines(sink, options);
   const auto session = [&](absl::string_view which, const DiffSession& one) {
     lines.Add(absl::StrCat(
         which, Clean(one.title), ": ", Bytes(one.live_bytes), " live at ",
