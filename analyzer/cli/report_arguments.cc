@@ -124,6 +124,11 @@ std::vector<Option> ReportOptions(ReportArguments& arguments) {
          arguments.symbols.debug_directories.emplace_back(value);
          return absl::OkStatus();
        }},
+      {"--no-debuginfod", "", "ask no server of DEBUGINFOD_URLS for debug files",
+       [&](string_view) {
+         arguments.symbols.debuginfod = false;
+         return absl::OkStatus();
+       }},
       {"--frames", "N", "text: at most N frames of a stack; 0: all (default: 10)",
        [&](string_view value) { return ParseCount(value, arguments.text.frames); }},
       {"-v, --verbose", "", "text: all frames, processes and notes",

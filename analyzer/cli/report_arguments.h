@@ -25,7 +25,7 @@ struct ReportArguments {
   std::optional<uint64_t> top;  // as given; the default depends on the format
   std::string since;
   std::string until;
-  SymbolizerOptions symbols;
+  SymbolizerOptions symbols = {.progress = FetchProgressOnTerminal()};
   TextOptions text = TextOfTerminal();
 };
 

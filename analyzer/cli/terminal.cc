@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -61,6 +62,13 @@ TextOptions TextOfTerminal() {
   options.colour = (no_colour == nullptr || *no_colour == '\0') &&
                    (terminal == nullptr || absl::string_view(terminal) != "dumb");
   return options;
+}
+
+FetchProgress FetchProgressOnTerminal() {
+  return [progress = std::make_shared<Progress>()](std::string_view what, uint64_t done,
+                                                   uint64_t in_all) {
+    progress->Show({what.data(), what.size()}, done, in_all);
+  };
 }
 
 void PrintError(absl::string_view message) {

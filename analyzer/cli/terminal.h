@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "analyzer/report/renderers.h"
+#include "analyzer/symbolize/debuginfod.h"
 
 namespace ollamatrace {
 
@@ -35,6 +36,9 @@ class StandardOutput {
 // For text on standard output: a terminal's width, and colours unless NO_COLOR (no-color.org) or
 // TERM=dumb speak against them.
 TextOptions TextOfTerminal();
+
+// Tells how far a download is, as Progress does.
+FetchProgress FetchProgressOnTerminal();
 
 // "ollama-leakview: MESSAGE" as one line on standard error, whatever the message holds.
 void PrintError(absl::string_view message);

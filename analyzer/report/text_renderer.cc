@@ -451,16 +451,15 @@ void RenderNotes(const Report& report, Lines& lines) {
   }
   size_t nameless = 0;
   for (const ReportModule& module : coverage.modules) {
-    if (module.state == "ok" || module.state == "not-a-file") {
-      nameless += module.state == "ok" ? 1 : 0;
-    } else if (!module.message.empty()) {
+    if (module.state == "ok") ++nameless;
+    if (module.state != "not-a-file" && !module.message.empty()) {
       notes.push_back(Clean(module.message));
     }
   }
   if (nameless > 0) {
-    notes.push_back(
-        absl::StrCat("no lines for ", Plural(nameless, "module", "modules"),
-                     " (no debug information here; --debug-dir and --sysroot say where to look)"));
+    notes.push_back(absl::StrCat("no lines for ", Plural(nameless, "module", "modules"),
+                                 " (no debug information here; --debug-dir, --sysroot and "
+                                 "DEBUGINFOD_URLS say where to look)"));
   }
   if (notes.empty()) return;
   lines.Add("");

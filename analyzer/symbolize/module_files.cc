@@ -63,8 +63,8 @@ std::vector<std::string> DebugFolders(const SymbolizerOptions& options) {
 
 class Finder {
  public:
-  Finder(const ModuleSpec& spec, const SymbolizerOptions& options)
-      : build_id_(spec.build_id), options_(options), path_(spec.path) {
+  Finder(const ModuleSpec& spec, const SymbolizerOptions& options, Debuginfod* servers)
+      : build_id_(spec.build_id), options_(options), servers_(servers), path_(spec.path) {
     if (path_.ends_with(kDeleted)) path_.resize(path_.size() - kDeleted.size());
   }
 
@@ -80,6 +80,9 @@ class Finder {
       // The debug file alone names everything but what only the loaded sections hold.
       files_.status.state = ModuleState::kOk;
       files_.status.message.clear();
+    }
+    if (servers_ != nullptr && files_.status.message.empty()) {
+      files_.status.message = servers_->TakeTrouble();
     }
     return std::move(files_);
   }
@@ -136,6 +139,15 @@ class Finder {
       if (TryModule(absl::StrCat(folder, "/", base), /*by_path=*/false)) return;
       if (TryModule(BuildIdPath(folder, build_id_, ""), /*by_path=*/false)) return;
     }
+    const std::string fetched = Fetch(Debuginfod::Kind::kExecutable, build_id_);
+    if (!fetched.empty()) TryModule(fetched, /*by_path=*/false);
+  }
+
+  std::string Fetch(Debuginfod::Kind kind, const std::string& build_id) {
+    if (servers_ == nullptr) return "";
+    const char* what = kind == Debuginfod::Kind::kExecutable ? "" : "debug information of ";
+    return servers_->Find(kind, build_id,
+                          absl::StrCat(what, std::filesystem::path(path_).filename().native()));
   }
 
   // `crc32`: what the module says of its debug file; enough where no build-ids can be compared.
@@ -172,32 +184,40 @@ class Finder {
     for (const std::string& folder : folders) {
       if (TryDebugFile(absl::StrCat(folder, path_, ".debug"), std::nullopt)) return;
     }
-    if (!files_.module) return;
+    if (files_.module && TryDebugLink(folders)) return;
+    const std::string fetched = Fetch(Debuginfod::Kind::kDebugInfo, build_id);
+    if (!fetched.empty()) TryDebugFile(fetched, std::nullopt);
+  }
+
+  bool TryDebugLink(const std::vector<std::string>& folders) {
     // GDB's order ("Debugging Information in Separate Files"): beside the module, in .debug, in the
     // debug folders.
     const auto link = files_.module->elf.debug_link();
-    if (!link) return;
+    if (!link) return false;
     const absl::string_view name(link->file_name.data(), link->file_name.size());
     const std::string beside = std::filesystem::path(files_.status.file).parent_path().native();
     const std::string recorded = std::filesystem::path(path_).parent_path().native();
-    if (TryDebugFile(absl::StrCat(beside, "/", name), link->crc32)) return;
-    if (TryDebugFile(absl::StrCat(beside, "/.debug/", name), link->crc32)) return;
+    if (TryDebugFile(absl::StrCat(beside, "/", name), link->crc32)) return true;
+    if (TryDebugFile(absl::StrCat(beside, "/.debug/", name), link->crc32)) return true;
     for (const std::string& folder : folders) {
-      if (TryDebugFile(absl::StrCat(folder, recorded, "/", name), link->crc32)) return;
-      if (TryDebugFile(absl::StrCat(folder, "/", name), link->crc32)) return;
+      if (TryDebugFile(absl::StrCat(folder, recorded, "/", name), link->crc32)) return true;
+      if (TryDebugFile(absl::StrCat(folder, "/", name), link->crc32)) return true;
     }
+    return false;
   }
 
   const std::string& build_id_;
   const SymbolizerOptions& options_;
+  Debuginfod* const servers_;
   std::string path_;
   ModuleFiles files_;
 };
 
 }  // namespace
 
-ModuleFiles FindModuleFiles(const ModuleSpec& spec, const SymbolizerOptions& options) {
-  ModuleFiles files = Finder(spec, options).Find();
+ModuleFiles FindModuleFiles(const ModuleSpec& spec, const SymbolizerOptions& options,
+                            Debuginfod* servers) {
+  ModuleFiles files = Finder(spec, options, servers).Find();
   // One line, whatever the path holds.
   for (char& c : files.status.message) {
     if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = '?';

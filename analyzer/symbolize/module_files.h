@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "analyzer/symbolize/debuginfod.h"
 #include "analyzer/symbolize/elf_file.h"
 #include "analyzer/symbolize/mapped_file.h"
 #include "analyzer/symbolize/symbolizer.h"
@@ -24,8 +25,9 @@ struct ModuleFiles {
 };
 
 // Where the files are searched is said at SymbolizerOptions. Both are the recorded build-id's, or
-// found by path alone when none was recorded (kUnverified).
-ModuleFiles FindModuleFiles(const ModuleSpec& spec, const SymbolizerOptions& options);
+// found by path alone when none was recorded (kUnverified). `servers` is asked last; may be null.
+ModuleFiles FindModuleFiles(const ModuleSpec& spec, const SymbolizerOptions& options,
+                            Debuginfod* servers);
 
 }  // namespace ollamatrace
 

@@ -19,8 +19,8 @@ namespace {
 // What is known about one module, and the answers given so far.
 class Module {
  public:
-  Module(ModuleSpec spec, const SymbolizerOptions& options, NamePool* names)
-      : spec_(std::move(spec)), options_(options), names_(names) {}
+  Module(ModuleSpec spec, const SymbolizerOptions& options, Debuginfod* servers, NamePool* names)
+      : spec_(std::move(spec)), options_(options), servers_(servers), names_(names) {}
 
   const ModuleStatus& Status() {
     Open();
@@ -38,7 +38,7 @@ class Module {
   void Open() {
     if (opened_) return;
     opened_ = true;
-    files_ = FindModuleFiles(spec_, options_);
+    files_ = FindModuleFiles(spec_, options_, servers_);
     ModuleStatus& status = files_.status;
     if (files_.module) {
       const ElfFile& elf = files_.module->elf;
@@ -85,6 +85,7 @@ class Module {
 
   const ModuleSpec spec_;
   const SymbolizerOptions& options_;
+  Debuginfod* const servers_;
   NamePool* const names_;
   bool opened_ = false;
   ModuleFiles files_;
@@ -100,12 +101,15 @@ class Module {
 
 class Symbolizer::Impl {
  public:
-  explicit Impl(SymbolizerOptions options) : options_(std::move(options)) {}
+  explicit Impl(SymbolizerOptions options)
+      : options_(std::move(options)), servers_(options_.progress) {}
 
   ModuleIndex Add(const ModuleSpec& spec) {
     const auto [it, added] =
         indices_.try_emplace({spec.path, spec.build_id}, static_cast<ModuleIndex>(modules_.size()));
-    if (added) modules_.emplace_back(spec, options_, &names_);
+    if (added) {
+      modules_.emplace_back(spec, options_, options_.debuginfod ? &servers_ : nullptr, &names_);
+    }
     return it->second;
   }
 
@@ -116,6 +120,7 @@ class Symbolizer::Impl {
 
  private:
   const SymbolizerOptions options_;
+  Debuginfod servers_;
   NamePool names_;
   std::deque<Module> modules_;
   std::map<std::pair<std::string, std::string>, ModuleIndex> indices_;

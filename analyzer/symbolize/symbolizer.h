@@ -28,6 +28,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "analyzer/symbolize/debuginfod.h"
 
 namespace ollamatrace {
 
@@ -64,6 +65,9 @@ struct SymbolizerOptions {
   // .gnu_debuglink name in it. The module's own file is also searched there, by its base name or
   // its build-id, when its path does not lead to it.
   std::vector<std::string> debug_directories = {"/usr/lib/debug"};
+  // Ask the servers of DEBUGINFOD_URLS, where it names any, for what is found nowhere else.
+  bool debuginfod = true;
+  FetchProgress progress;
 };
 
 enum class ModuleState {
