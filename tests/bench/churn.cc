@@ -1,13 +1,13 @@
-// Pairs of malloc and free below deep stacks, as fast as they go (P1, P2, P3, P6, P8, P10).
+// Pairs of malloc and free below deep stacks, as fast as they go (P1, P2, P3, P6, P9, P10).
 //
 //   bench_churn [--threads=1] [--pairs=1000000] [--stacks=1000] [--shape=every|inner]
-//   [--order=random|turn]
-//               [--frames=25]
+//               [--order=random|turn] [--frames=25] [--live=0]
 //
 // Prints one line, "loop_ns T": the wall time from the first pair of any thread to the last one's
 // end. Each thread does `pairs` pairs. With one thread it is the main thread that does them. A
 // stack has `frames` frames, from the function that calls malloc to _start, or to clone in other
 // threads. `random`: each pair has one of the stacks, drawn evenly; `turn`: one after the other.
+// A block is freed at once, or, with `live`, when its thread has allocated so many more.
 #include <pthread.h>
 #include <time.h>
 
@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <utility>
 #include <vector>
 
 #include "tests/bench/deep_calls.h"
@@ -33,6 +34,7 @@ struct Options {
   uint64_t pairs = 1'000'000;
   uint64_t stacks = 1000;
   uint64_t frames = 25;
+  uint64_t live = 0;
   Shape shape = Shape::kEveryFrame;
   bool random = true;
 };
@@ -58,6 +60,8 @@ uint64_t Now() {
   const int depth = thread->depth;
   uint64_t random = thread->random;
   uint64_t turn = 0;
+  std::vector<void*> ring(options.live, nullptr);
+  uint64_t oldest = 0;
   pthread_barrier_wait(thread->together);
   thread->begin_ns = Now();
   for (uint64_t i = 0; i < options.pairs; ++i) {
@@ -69,8 +73,14 @@ uint64_t Now() {
       stack = turn;
       turn = turn + 1 == options.stacks ? 0 : turn + 1;
     }
-    free(AllocateBelow(PathOfStack(stack, depth, options.shape), depth, kBlockBytes));
+    void* block = AllocateBelow(PathOfStack(stack, depth, options.shape), depth, kBlockBytes);
+    if (options.live != 0) {
+      std::swap(block, ring[oldest]);
+      oldest = oldest + 1 == options.live ? 0 : oldest + 1;
+    }
+    free(block);
   }
+  for (void* block : ring) free(block);
   thread->end_ns = Now();
   return nullptr;
 }
@@ -83,6 +93,7 @@ int Run(int argc, char** argv) {
         NumberOption(argv[i], "--pairs=", 1, UINT64_MAX, &options.pairs) ||
         NumberOption(argv[i], "--stacks=", 1, uint64_t{1} << 20, &options.stacks) ||
         NumberOption(argv[i], "--frames=", 20, 60, &options.frames) ||
+        NumberOption(argv[i], "--live=", 0, 1'000'000, &options.live) ||
         ChoiceOption(argv[i], "--shape=every", "--shape=inner", &options.shape, Shape::kEveryFrame,
                      Shape::kInnerTen) ||
         ChoiceOption(argv[i], "--order=random", "--order=turn", &options.random, true, false);

@@ -1,6 +1,7 @@
 """P1, P2, P3 and P6: bench_churn, pairs of malloc and free below 25 frames."""
 
 import peers
+import sessions
 from measure import Failed, median
 from table import Line, compared, number
 
@@ -39,7 +40,7 @@ def ours(bench, mode, pairs, arguments, allocations):
     def measure():
         figures = churn(bench, pairs, arguments, peers.ours(bench, mode))
         if not checked:
-            peers.check_session(bench, bench.existing("session"), mode.partition(":")[0], allocations)
+            sessions.check_session(bench, bench.existing("session"), mode.partition(":")[0], allocations)
             checked.append(True)
         return figures
 

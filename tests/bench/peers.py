@@ -1,7 +1,6 @@
 """The tracers that are put in front of a program: ours and the distribution's, each with the variables that turn it on."""
 
 import glob
-import json
 
 from measure import Failed
 
@@ -61,31 +60,6 @@ def gperftools_every(bench):
 
 def gperftools_sampling(bench):
     return {**tcmalloc_plain(bench), "TCMALLOC_SAMPLE_PARAMETER": "524288"}
-
-
-def read_session(bench, folder):
-    """The analyzer's report of a session, as JSON."""
-    report = bench.checked([bench.leakview, "report", "--format=json", "--top=1", folder])
-    try:
-        return json.loads(report.stdout)
-    except ValueError as error:
-        raise Failed(f"the analyzer's report cannot be read: {error}") from None
-
-
-def check_session(bench, folder, mode, allocations):
-    """What the library wrote is what the mode promises: Failed unless the session is of `mode`, has at least `allocations`
-    in all (full and survivors), and nothing was lost and no stack cut. No figure comes from a run that recorded less.
-    """
-    report = read_session(bench, folder)
-    modes = sorted({process["mode"] for process in report["processes"]})
-    if modes != [mode]:
-        raise Failed(f"not recorded in mode {mode} but in {', '.join(modes) or 'none'}")
-    counted = sum(process["host"]["allocations"] for process in report["processes"])
-    if counted < allocations:
-        raise Failed(f"the trace has {counted:,} of {allocations:,} allocations")
-    if report["coverage"]["lost_events"] or report["coverage"]["losses"]:
-        raise Failed(f"not all was recorded: {report['coverage']['losses']}")
-    return counted
 
 
 def versions(bench):
