@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "analyzer/load/scan_file.h"
 #include "analyzer/replay/death_ages.h"
 #include "analyzer/replay/group_series.h"
 #include "analyzer/replay/memory_layout.h"
@@ -151,6 +152,8 @@ struct ProcessHistory {
   // When it was asked for, and the trace has a memory map.
   std::optional<MemoryLayout> layout;
   std::vector<StackKey> layout_keys;  // what LaidBlock::key and LaidMapping::key mean
+
+  std::optional<ScanResult> scan;  // the last one within the window, where there was any
 
   uint64_t unmatched_frees = 0;   // frees of blocks that the trace does not know
   uint64_t allocs_over_live = 0;  // allocations at an address that was live: its free was lost

@@ -91,7 +91,14 @@ struct Sum {
   StackStats stats;
   // The stacks of each of `processes`.
   std::vector<std::vector<const StackStats*>> parts;
+  std::optional<LostBlocks> lost;
+  uint64_t scan_ns = 0;  // the last scan's
 };
+
+ReportLost LostOf(const LostBlocks& lost) {
+  return {lost.definitely.bytes,  lost.definitely.blocks, lost.indirectly.bytes,
+          lost.indirectly.blocks, lost.possibly.bytes,    lost.possibly.blocks};
+}
 
 class Builder {
  public:
@@ -188,6 +195,12 @@ class Builder {
       if (key.first == Domain::kHeap) process.host = domain;
       if (IsGpu(key.first)) process.gpu.push_back(domain);
       process.domains.push_back(domain);
+    }
+    if (history.scan) {
+      const ScanResult& scan = *history.scan;
+      process.scan = ReportScan{Seconds(scan.time_ns), static_cast<double>(scan.pause_ns) / 1e9,
+                                static_cast<double>(scan.duration_ns) / 1e9, scan.blocks_unknown,
+                                LostOf(scan.lost)};
     }
     process.memory.mapped =
         history.Total(Domain::kMapping).live_bytes + history.Total(Domain::kBreak).live_bytes;
@@ -325,6 +338,7 @@ class Builder {
         }
         sum.parts.back().push_back(stats);
         AddStats(*stats, sum.stats);
+        AddLost(history, key, sum);
       }
     }
     std::vector<ReportGroup> groups;
@@ -517,6 +531,34 @@ class Builder {
     return group;
   }
 
+  // A scan tells stacks apart, not threads.
+  void AddLost(const ProcessHistory& history, const StackKey& key, Sum& sum) const {
+    if (!history.scan || key.domain != Domain::kHeap || query_.group_by == GroupBy::kThread) return;
+    if (!sum.lost) sum.lost.emplace();
+    sum.scan_ns = std::max(sum.scan_ns, history.scan->time_ns);
+    const auto it = history.scan->stacks.find(static_cast<uint32_t>(key.stack));
+    if (it != history.scan->stacks.end()) sum.lost->Add(it->second);
+  }
+
+  // What a scan saw, as a sentence of evidence; nothing where nothing is lost.
+  void AddLostEvidence(const Sum& sum, ReportGroup& group) const {
+    if (!sum.lost) return;
+    group.lost = LostOf(*sum.lost);
+    std::vector<std::string> parts;
+    const auto add = [&](const char* name, const BlockSum& blocks) {
+      if (blocks.blocks == 0) return;
+      parts.push_back(absl::StrCat(name, " lost: ", FormatCount(blocks.bytes), " bytes in ",
+                                   FormatCount(blocks.blocks),
+                                   blocks.blocks == 1 ? " block" : " blocks"));
+    };
+    add("definitely", sum.lost->definitely);
+    add("indirectly", sum.lost->indirectly);
+    add("possibly", sum.lost->possibly);
+    if (parts.empty()) return;
+    group.evidence.push_back(absl::StrCat(absl::StrJoin(parts, ", "), " (scan at ",
+                                          FormatSeconds(Seconds(sum.scan_ns)), ")"));
+  }
+
   StackNames NamesOf(const std::vector<uint32_t>& frames) const {
     StackNames names;
     for (const uint32_t index : frames) {
@@ -580,6 +622,7 @@ class Builder {
           absl::StrCat("in ", sum.parts.size(), " processes; the verdict is of ",
                        report_.processes[of].name, " [", report_.processes[of].pid, "]"));
     }
+    AddLostEvidence(sum, group);
     group.site = std::move(chosen.site);
     group.advice = std::move(chosen.advice);
     if (group.live_blocks == 0) {  // it keeps nothing: there is nothing to judge
@@ -598,6 +641,7 @@ class Builder {
       return false;
     }
     if (group.growing || group.leaks) return true;
+    if (group.lost && group.lost->definitely_blocks > 0) return true;
     return std::any_of(group.processes.begin(), group.processes.end(),
                        [&](size_t i) { return History(i).end == ProcessEnd::kExited; });
   }

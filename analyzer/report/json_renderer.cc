@@ -67,6 +67,21 @@ Json ErrorsJson(const std::optional<ReportErrors>& errors) {
           {"sampled_blocks", errors->sampled_blocks}};
 }
 
+Json LostJson(const ReportLost& lost) {
+  return {{"definitely", {{"bytes", lost.definitely_bytes}, {"blocks", lost.definitely_blocks}}},
+          {"indirectly", {{"bytes", lost.indirectly_bytes}, {"blocks", lost.indirectly_blocks}}},
+          {"possibly", {{"bytes", lost.possibly_bytes}, {"blocks", lost.possibly_blocks}}}};
+}
+
+Json ScanJson(const std::optional<ReportScan>& scan) {
+  if (!scan) return nullptr;
+  return {{"time", Seconds(scan->time)},
+          {"pause", Seconds(scan->pause)},
+          {"duration", Seconds(scan->duration)},
+          {"blocks_unknown", scan->blocks_unknown},
+          {"lost", LostJson(scan->lost)}};
+}
+
 Json DomainJson(const ReportDomain& domain) {
   return {{"domain", domain.domain},         {"mapping", OrNull(domain.mapping)},
           {"live_bytes", domain.live_bytes}, {"live_blocks", domain.live_blocks},
@@ -112,6 +127,7 @@ Json ProcessJson(const Report& report, size_t index) {
             {"frees", host.frees},
             {"standard_error", ErrorsJson(host.errors)}}},
           {"gpu", gpu},
+          {"scan", ScanJson(process.scan)},
           {"domains", domains},
           {"memory",
            {{"rss_anon", OrNull(memory.rss_anon)},
@@ -173,6 +189,7 @@ Json GroupJson(const Report& report, const ReportGroup& group, JsonStacks stacks
                  {"bytes_per_hour", Interval(group.bytes_per_hour)}}},
                {"first_seen", Seconds(group.first_seen)},
                {"last_seen", Seconds(group.last_seen)},
+               {"lost", group.lost ? LostJson(*group.lost) : Json(nullptr)},
                {"evidence", group.evidence},
                {"site", OrNull(group.site)},
                {"advice", OrNull(group.advice)}};

@@ -63,6 +63,26 @@ struct ReportMemory {
   std::optional<ReportAccounting> accounting;  // when the trace has a memory map
 };
 
+// What `ollama-leakview scan` found, as valgrind uses the words: nothing points to a block, only
+// lost blocks do, or only something into its middle.
+struct ReportLost {
+  uint64_t definitely_bytes = 0;
+  uint64_t definitely_blocks = 0;
+  uint64_t indirectly_bytes = 0;
+  uint64_t indirectly_blocks = 0;
+  uint64_t possibly_bytes = 0;
+  uint64_t possibly_blocks = 0;
+};
+
+// The last scan of a process.
+struct ReportScan {
+  double time = 0;
+  double pause = 0;             // seconds for which the process stood still
+  double duration = 0;          // in all
+  bool blocks_unknown = false;  // more may be lost than was found
+  ReportLost lost;
+};
+
 struct ReportProcess {
   std::string trace;  // path
   uint32_t pid = 0;
@@ -84,6 +104,7 @@ struct ReportProcess {
   std::vector<ReportDomain> gpu;
   std::vector<ReportDomain> domains;  // all of them
   ReportMemory memory;
+  std::optional<ReportScan> scan;
 };
 
 // Bytes per request, token or hour, with its 95 % confidence interval.
@@ -121,7 +142,9 @@ struct ReportGroup {
   std::optional<ReportRate> bytes_per_hour;
   double first_seen = 0;  // of all allocations
   double last_seen = 0;
-  ReportCurve curve;                  // when a timeline was asked for
+  ReportCurve curve;  // when a timeline was asked for
+  // Of the heap, when one of its processes was scanned; not when grouped by thread.
+  std::optional<ReportLost> lost;
   std::vector<std::string> evidence;  // sentences: the numbers that led to the verdict
   std::string site;                   // what it is, where the place is known
   std::string advice;                 // may be empty

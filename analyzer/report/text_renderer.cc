@@ -403,7 +403,9 @@ void RenderVerdict(const ReportGroup& group, Lines& lines) {
   for (size_t i = kKnown + (estimated ? 1 : 0); i < group.evidence.size(); ++i) {
     why.push_back(Clean(group.evidence[i]));
   }
-  std::string text = absl::StrFormat("%s (confidence %.2f)", group.verdict, group.confidence);
+  const bool lost = group.lost && group.lost->definitely_blocks > 0;
+  std::string text = absl::StrFormat("%s%s (confidence %.2f)", group.verdict,
+                                     lost ? ", definitely lost" : "", group.confidence);
   if (!why.empty()) absl::StrAppend(&text, ": ", absl::StrJoin(why, "; "));
   RenderParagraph("      ", text, lines, InkOfVerdict(group.verdict));
   if (!group.advice.empty()) RenderParagraph("      advice: ", Clean(group.advice), lines);
@@ -608,9 +610,18 @@ void RenderLeaks(const Report& report, const TextOptions& options, const OutputS
     return any;
   };
   const auto leaks = [](const ReportGroup& group) { return group.leaks; };
-  const auto grows = [](const ReportGroup& group) { return !group.leaks && group.growing; };
-  const auto kept = [](const ReportGroup& group) { return !group.leaks && !group.growing; };
-  if (!render("Leaks", leaks)) {
+  const auto lost = [&](const ReportGroup& group) {
+    return !leaks(group) && group.lost && group.lost->definitely_blocks > 0;
+  };
+  const auto grows = [&](const ReportGroup& group) {
+    return !leaks(group) && !lost(group) && group.growing;
+  };
+  const auto kept = [&](const ReportGroup& group) {
+    return !leaks(group) && !lost(group) && !group.growing;
+  };
+  const bool leaking = render("Leaks", leaks);
+  const bool losing = render("Lost: nothing points to some of their blocks any more", lost);
+  if (!leaking && !losing) {
     lines.Add("");
     lines.Add("No leak found.");
   }
