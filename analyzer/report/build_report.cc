@@ -14,6 +14,7 @@
 #include "analyzer/diagnose/group_history.h"
 #include "analyzer/diagnose/phases.h"
 #include "analyzer/diagnose/verdict.h"
+#include "analyzer/report/build_gpu.h"
 #include "analyzer/report/build_memory.h"
 #include "analyzer/report/build_timeline.h"
 #include "analyzer/report/estimate_text.h"
@@ -89,6 +90,8 @@ struct Sum {
   std::string thread;
   std::vector<uint32_t> frames;
   StackStats stats;
+  uint32_t device = kNoDevice;  // of a GPU domain, when it is but one
+  ImplicitFrees implicit;
   // The stacks of each of `processes`.
   std::vector<std::vector<const StackStats*>> parts;
   std::optional<LostBlocks> lost;
@@ -121,7 +124,12 @@ class Builder {
     AddProcesses();
     AddTime();
     AddGroups();
-    for (size_t i = 0; i < order_.size(); ++i) AddMemory(i);
+    for (size_t i = 0; i < order_.size(); ++i) {
+      AddMemory(i);
+      report_.processes[i].gpu = MakeGpu(
+          History(i), [&](uint64_t time_ns) { return Seconds(time_ns); },
+          [&](StackId stack) { return frames_.Expand(i, History(i), stack); });
+    }
     AddCoverage();
     report_.frames = frames_.Take();
     return std::move(report_);
@@ -193,7 +201,6 @@ class Builder {
                                    total.peak_bytes,      total.allocations,
                                    total.frees,           Errors(index, key.first, total)};
       if (key.first == Domain::kHeap) process.host = domain;
-      if (IsGpu(key.first)) process.gpu.push_back(domain);
       process.domains.push_back(domain);
     }
     if (history.scan) {
@@ -293,6 +300,11 @@ class Builder {
                                 : absl::StrCat("thread ", static_cast<uint32_t>(thread));
   }
 
+  static uint32_t DeviceOf(const ProcessHistory& history, const StackKey& key) {
+    const GpuPlace* const place = IsGpu(key.domain) ? history.PlaceOf(key.stack) : nullptr;
+    return place == nullptr ? kNoDevice : place->device;
+  }
+
   void AddGroups() {
     // Program (or process), domain, mapping, thread, frames.
     using Key = std::tuple<std::string, Domain, MappingClass, std::string, std::vector<uint32_t>>;
@@ -326,6 +338,14 @@ class Builder {
                   thread, stack};
         const auto [it, added] = sums.try_emplace(std::move(group));
         Sum& sum = it->second;
+        const uint32_t device = DeviceOf(history, key);
+        if (sum.device != device) sum.device = added ? device : kNoDevice;
+        const auto implicit =
+            history.gpu.implicit.find({static_cast<uint32_t>(key.stack), key.domain});
+        if (implicit != history.gpu.implicit.end()) {
+          sum.implicit.blocks += implicit->second.blocks;
+          sum.implicit.bytes += implicit->second.bytes;
+        }
         if (added) {
           sum.domain = key.domain;
           sum.mapping = key.mapping;
@@ -346,7 +366,7 @@ class Builder {
     for (auto& [key, sum] : sums) {
       if (sum.stats.live_bytes < query_.min_bytes) continue;
       groups.push_back(MakeGroup(sum));
-      if (CountsAsMemory(groups.back().mapping)) live_bytes += sum.stats.live_bytes;
+      if (CountsAsMemory(groups.back())) live_bytes += sum.stats.live_bytes;
     }
     sums.clear();
     if (query_.order == GroupOrder::kGrowth) {
@@ -368,7 +388,7 @@ class Builder {
     }
     for (size_t i = 0; i < groups.size(); ++i) {
       groups[i].rank = i + 1;
-      if (CountsAsMemory(groups[i].mapping) && live_bytes > 0) {
+      if (CountsAsMemory(groups[i]) && live_bytes > 0) {
         groups[i].share =
             static_cast<double>(groups[i].live_bytes) / static_cast<double>(live_bytes);
       }
@@ -407,8 +427,7 @@ class Builder {
 
   std::string Headline(uint64_t live_bytes) const {
     const auto bytes = [](uint64_t count) { return FormatBytes(static_cast<double>(count)); };
-    const auto counts = [](const ReportGroup& group) { return CountsAsMemory(group.mapping); };
-    const auto first = std::find_if(report_.groups.begin(), report_.groups.end(), counts);
+    const auto first = std::find_if(report_.groups.begin(), report_.groups.end(), CountsAsMemory);
     if (first == report_.groups.end()) return "";
     if (Leaked(*first) > 0) {
       const size_t more = static_cast<size_t>(std::count_if(
@@ -512,6 +531,11 @@ class Builder {
     group.processes = sum.processes;
     group.domain = DomainName(sum.domain);
     group.mapping = MappingName(sum.domain, sum.mapping);
+    group.counts_as_memory = IsOwnMemory(sum.domain) && (sum.domain != Domain::kMapping ||
+                                                         sum.mapping == MappingClass::kAnonymous);
+    if (sum.device != kNoDevice) group.device = sum.device;
+    group.implicitly_freed_blocks = sum.implicit.blocks;
+    group.implicitly_freed_bytes = sum.implicit.bytes;
     group.thread = sum.thread;
     group.live_bytes = stats.live_bytes;
     group.live_blocks = stats.live_blocks;
@@ -584,7 +608,7 @@ class Builder {
     double growth = 0;
     for (size_t i = 0; i < sum.parts.size(); ++i) {
       GroupHistory history = MakeGroupHistory(session_, History(sum.processes[i]), sum.parts[i]);
-      history.counts_as_memory = CountsAsMemory(group.mapping);
+      history.counts_as_memory = group.counts_as_memory;
       Diagnosis diagnosis = Diagnose(history, names, unloads_);
       growth += diagnosis.growth_bytes;
       if (report_.timeline) {
@@ -634,7 +658,7 @@ class Builder {
   }
 
   bool MayBeLeak(const ReportGroup& group) const {
-    if (!CountsAsMemory(group.mapping)) return false;
+    if (!CountsAsMemory(group)) return false;
     // What a program held when it gave way to another one is gone.
     if (std::all_of(group.processes.begin(), group.processes.end(),
                     [&](size_t i) { return History(i).end == ProcessEnd::kExec; })) {
@@ -667,7 +691,7 @@ class Builder {
       const double x = Score(a), y = Score(b);
       if (x != y) return x > y;
     }
-    const bool a_apart = !CountsAsMemory(a.mapping), b_apart = !CountsAsMemory(b.mapping);
+    const bool a_apart = !CountsAsMemory(a), b_apart = !CountsAsMemory(b);
     return std::tie(a_apart, b.live_bytes, b.live_blocks, a.processes, a.domain, a.mapping,
                     a.thread, a.frames) < std::tie(b_apart, a.live_bytes, a.live_blocks,
                                                    b.processes, b.domain, b.mapping, b.thread,
@@ -726,6 +750,7 @@ class Builder {
         note(i, absl::StrCat(FormatCount(history.allocs_over_live),
                              " allocations over blocks that were live: their frees are missing"));
       }
+      if (const std::string text = GpuNote(report_.processes[i].gpu); !text.empty()) note(i, text);
       for (const std::string& text : summary.notes) note(i, text);
       for (const std::string& text : history.messages) note(i, text);
       if (history.messages_dropped > 0) {

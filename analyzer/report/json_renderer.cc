@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "analyzer/report/gpu_json.h"
 #include "analyzer/report/memory_json.h"
 #include "analyzer/report/renderers.h"
 #include "analyzer/report/timeline_json.h"
@@ -91,14 +92,8 @@ Json DomainJson(const ReportDomain& domain) {
 
 Json ProcessJson(const Report& report, size_t index) {
   const ReportProcess& process = report.processes[index];
-  Json domains = Json::array(), gpu = Json::array();
+  Json domains = Json::array();
   for (const ReportDomain& domain : process.domains) domains.push_back(DomainJson(domain));
-  for (const ReportDomain& domain : process.gpu) {
-    gpu.push_back({{"device", nullptr},
-                   {"domain", domain.domain},
-                   {"live_bytes", domain.live_bytes},
-                   {"peak_bytes", domain.peak_bytes}});
-  }
   const ReportDomain& host = process.host;
   const ReportMemory& memory = process.memory;
   const uint64_t start_ns =
@@ -126,7 +121,8 @@ Json ProcessJson(const Report& report, size_t index) {
             {"allocations", host.allocations},
             {"frees", host.frees},
             {"standard_error", ErrorsJson(host.errors)}}},
-          {"gpu", gpu},
+          {"gpu", GpuLedgersJson(process.gpu)},
+          {"gpu_capture", GpuCaptureJson(process.gpu)},
           {"scan", ScanJson(process.scan)},
           {"domains", domains},
           {"memory",
@@ -166,6 +162,8 @@ Json GroupJson(const Report& report, const ReportGroup& group, JsonStacks stacks
                {"pids", pids},
                {"domain", group.domain},
                {"mapping", OrNull(group.mapping)},
+               {"device", OrNull(group.device)},
+               {"counts_as_memory", group.counts_as_memory},
                {"verdict", group.verdict},
                {"confidence", group.confidence},
                {"live_bytes", group.live_bytes},
@@ -193,6 +191,10 @@ Json GroupJson(const Report& report, const ReportGroup& group, JsonStacks stacks
                {"evidence", group.evidence},
                {"site", OrNull(group.site)},
                {"advice", OrNull(group.advice)}};
+  if (group.implicitly_freed_blocks > 0) {
+    json["implicitly_freed"] = {{"blocks", group.implicitly_freed_blocks},
+                                {"bytes", group.implicitly_freed_bytes}};
+  }
   if (report.group_by == "thread") json["thread"] = group.thread;
   if (report.timeline) {
     json["curve"] =

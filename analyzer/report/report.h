@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "analyzer/report/report_gpu.h"
 #include "analyzer/report/report_memory.h"
 #include "analyzer/report/report_timeline.h"
 
@@ -101,7 +102,7 @@ struct ReportProcess {
   uint64_t requests = 0;
   uint64_t lost_events = 0;
   ReportDomain host;  // the heap
-  std::vector<ReportDomain> gpu;
+  ReportGpu gpu;
   std::vector<ReportDomain> domains;  // all of them
   ReportMemory memory;
   std::optional<ReportScan> scan;
@@ -119,7 +120,8 @@ struct ReportGroup {
   std::vector<size_t> processes;  // indices; one unless processes were merged
   std::string domain;
   std::string mapping;  // as in ReportDomain
-  std::string thread;   // name, when grouped by thread
+  bool counts_as_memory = true;
+  std::string thread;  // name, when grouped by thread
   std::string
       verdict;  // as VerdictName says: "leak", "cache", ...; see analyzer/diagnose/VERDICTS.md
   double confidence = 0;  // in the verdict, 0 to 1
@@ -132,6 +134,10 @@ struct ReportGroup {
   uint64_t frees = 0;
   uint64_t peak_bytes = 0;
   std::optional<ReportErrors> errors;  // of estimates
+  std::optional<uint32_t> device;      // of a GPU domain: its ordinal, where it is known
+  // Of a GPU domain: blocks that ended with their context; among `frees`.
+  uint64_t implicitly_freed_blocks = 0;
+  uint64_t implicitly_freed_bytes = 0;
   double share =
       0;  // of the live bytes of all groups that count as memory, 0 to 1; 0 for those that do not
   int64_t growth_bytes = 0;  // after the warm-up
@@ -210,10 +216,9 @@ struct Report {
   ReportCoverage coverage;
 };
 
-// File mappings and reservations are shown, but nobody keeps memory by them.
-inline bool CountsAsMemory(const std::string& mapping) {
-  return mapping.empty() || mapping == "anonymous";
-}
+// File mappings, reservations and what only refers to other memory are shown, but nobody keeps
+// memory by them.
+inline bool CountsAsMemory(const ReportGroup& group) { return group.counts_as_memory; }
 
 }  // namespace ollamatrace
 

@@ -11,6 +11,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "analyzer/report/estimate_text.h"
+#include "analyzer/report/gpu_text.h"
 #include "analyzer/report/memory_text.h"
 #include "analyzer/report/renderers.h"
 #include "analyzer/report/timeline_text.h"
@@ -269,10 +270,6 @@ void RenderProcesses(const Report& report, const TextOptions& options, Lines& li
                     "+- " + FormatCount(static_cast<uint64_t>(std::llround(errors->live_blocks))),
                     "", "", ""));
     }
-    for (const ReportDomain& gpu : process.gpu) {
-      lines.Add(row("", "  GPU: " + gpu.domain, "", Bytes(gpu.live_bytes),
-                    FormatCount(gpu.live_blocks), Bytes(gpu.peak_bytes), "", ""));
-    }
   }
   RenderOtherProcesses(report, shown, lines);
 }
@@ -378,6 +375,7 @@ const char* Ending(const Report& report, const ReportGroup& group) {
 }
 
 std::string DomainText(const ReportGroup& group) {
+  if (group.device) return absl::StrCat(group.domain, " of GPU ", *group.device);
   if (group.mapping == "file") return "file mapping";
   if (group.mapping == "reserved") return "address space reserved";
   return group.domain;
@@ -421,7 +419,7 @@ void RenderGroup(const Report& report, const ReportGroup& group, const TextOptio
                  Lines& lines) {
   lines.Add("");
   const std::string share =
-      CountsAsMemory(group.mapping) ? absl::StrFormat("%5.1f %%", group.share * 100) : "     - ";
+      CountsAsMemory(group) ? absl::StrFormat("%5.1f %%", group.share * 100) : "     - ";
   lines.Add(lines.Painted(
       Ink::kStrong,
       absl::StrFormat("#%-4d %10s in %s  %s  %s, %s%s%s", group.rank, Bytes(group.live_bytes),
@@ -502,6 +500,14 @@ void RenderAccounting(const Report& report, Lines& lines) {
   }
 }
 
+void RenderGpu(const Report& report, Lines& lines) {
+  for (const ReportProcess& process : report.processes) {
+    const std::vector<std::string> text = GpuText(process);
+    if (!text.empty()) lines.Add("");
+    for (const std::string& line : text) lines.Add(line);
+  }
+}
+
 void RenderCycles(const Report& report, Lines& lines) {
   const std::vector<std::string> text = CyclesText(report);
   if (!text.empty()) lines.Add("");
@@ -516,6 +522,7 @@ void RenderText(const Report& report, const TextOptions& options, const OutputSi
   RenderProcesses(report, options, lines);
   RenderCycles(report, lines);
   RenderAccounting(report, lines);
+  RenderGpu(report, lines);
   lines.Add("");
   if (report.groups.empty()) {
     lines.Add(absl::StrCat(report.processes.empty() ? "No process" : "Nothing is live",

@@ -14,6 +14,7 @@
 #include "preload/drain/drain.h"
 #include "preload/drain/memory_map_sampler.h"
 #include "preload/drain/sampler.h"
+#include "preload/gpu/gpu_capture.h"
 #include "preload/hooks/real.h"
 #include "preload/session/session.h"
 #include "preload/session/snapshot.h"
@@ -124,6 +125,7 @@ void Sample() {
     BeginMemoryMap(&g_memory_map, record.time_ns);
   }
   ReclaimDeadThreads();
+  SampleGpu();
   DrainStatus status = DrainStatus::kIdle;
   {
     const FutexLockHolder hold(&g_session.drain_lock);
