@@ -21,10 +21,7 @@ __attribute__((noinline)) static void CallGoBack(void) {
 */
 import "C"
 
-import (
-	"os"
-	"strconv"
-)
+import "os"
 
 //go:noinline
 func innerOne() { C.KeepDirectly(61) }
@@ -42,14 +39,10 @@ func innerTwo() { C.KeepInCallback(62) }
 func outerTwo() { C.CallGoBack() }
 
 func main() {
-	rounds := 10
-	if n, err := strconv.Atoi(os.Getenv("GO_STACKS_ROUNDS")); err == nil {
-		rounds = n
-	}
 	done := make(chan bool)
 	for i := 0; i < 4; i++ {
 		go func() {
-			for k := 0; k < rounds; k++ {
+			for k := 0; k < 10; k++ {
 				outerOne()
 				outerTwo()
 			}
