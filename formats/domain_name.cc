@@ -22,6 +22,18 @@ const char* DomainName(Domain domain) {
       return "virtual";
     case Domain::kGraph:
       return "graph";
+    case Domain::kArray:
+      return "array";
+    case Domain::kAddressSpace:
+      return "address-space";
+    case Domain::kMapped:
+      return "mapped";
+    case Domain::kRegistered:
+      return "registered";
+    case Domain::kGraphExec:
+      return "graph-exec";
+    case Domain::kImported:
+      return "imported";
   }
   return "unknown";
 }

@@ -24,6 +24,9 @@ uint8_t* PutText(uint8_t* out, const Text& text, size_t limit) {
   return out + size;
 }
 
+// One more than the ordinal: 0 is kNoDevice.
+uint8_t* PutDevice(uint8_t* out, uint32_t device) { return PutVarint(out, uint32_t{device + 1}); }
+
 // Reset when the chunk has none yet, TimeThread when the time or the thread differs from the record
 // before.
 uint8_t* PutMoment(DeltaState* state, uint64_t time_ns, ThreadId thread, uint8_t* out) {
@@ -245,6 +248,69 @@ size_t EncodeMessage(const MessageRecord& record, uint8_t* out) {
   p = PutVarint(p, record.time_ns);
   p = PutText(p, record.text, kMaxMessageBytes);
   return Close(Tag::kMessage, out, p);
+}
+
+size_t EncodeGpuPlace(const GpuPlaceRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, record.id);
+  p = PutDevice(p, record.device);
+  p = PutVarint(p, record.context);
+  p = PutVarint(p, record.stream);
+  p = PutText(p, record.function, kMaxFunctionBytes);
+  return Close(Tag::kGpuPlace, out, p);
+}
+
+size_t EncodeGpuCapture(const GpuCaptureRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, record.time_ns);
+  *p++ = Byte(record.state);
+  p = PutText(p, record.reason, kMaxMessageBytes);
+  p = PutText(p, record.where, kMaxMessageBytes);
+  return Close(Tag::kGpuCapture, out, p);
+}
+
+size_t EncodeGpuFailure(const GpuFailureRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, record.time_ns);
+  *p++ = Byte(record.kind);
+  *p++ = Byte(record.domain);
+  p = PutVarint(p, record.status);
+  p = PutVarint(p, record.size);
+  p = PutVarint(p, static_cast<uint32_t>(record.stack));
+  return Close(Tag::kGpuFailure, out, p);
+}
+
+size_t EncodeGpuImplicit(const GpuImplicitRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, record.time_ns);
+  p = PutVarint(p, record.context);
+  *p++ = Byte(record.domain);
+  p = PutVarint(p, static_cast<uint32_t>(record.stack));
+  p = PutVarint(p, record.blocks);
+  p = PutVarint(p, record.bytes);
+  return Close(Tag::kGpuImplicit, out, p);
+}
+
+size_t EncodeGpuLedger(const GpuLedgerRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, record.time_ns);
+  p = PutDevice(p, record.device);
+  *p++ = Byte(record.domain);
+  p = PutVarint(p, record.live_bytes);
+  p = PutVarint(p, record.live_blocks);
+  p = PutVarint(p, record.peak_bytes);
+  return Close(Tag::kGpuLedger, out, p);
+}
+
+size_t EncodeGpuSample(const GpuSampleRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, record.time_ns);
+  p = PutDevice(p, record.device);
+  // As the gauges of a Sample.
+  p = PutVarint(p, record.process_bytes + 1);
+  p = PutVarint(p, record.used_bytes + 1);
+  p = PutVarint(p, record.total_bytes + 1);
+  return Close(Tag::kGpuSample, out, p);
 }
 
 size_t EncodeEnd(const EndRecord& record, uint8_t* out) {

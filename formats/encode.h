@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "formats/gpu_records.h"
 #include "formats/trace_format.h"
 
 namespace ollamatrace {
@@ -53,6 +54,10 @@ inline constexpr size_t kThreadBytes = 64 + kMaxNameBytes;
 inline constexpr size_t kModuleBytes = 96 + kMaxBuildIdBytes + kMaxPathBytes;
 inline constexpr size_t kMessageBytes = 64 + kMaxMessageBytes;
 inline constexpr size_t kHeaderBytes = 192 + kMaxPathBytes + kMaxArgvBytes + 2 * kMaxNameBytes;
+inline constexpr size_t kMaxFunctionBytes = 128;
+inline constexpr size_t kGpuPlaceBytes = 64 + kMaxFunctionBytes;
+inline constexpr size_t kGpuCaptureBytes = 64 + 2 * kMaxMessageBytes;
+inline constexpr size_t kGpuRecordBytes = 80;  // GpuFailure, GpuImplicit, GpuLedger, GpuSample
 inline constexpr size_t kMemoryMapBytes = 64 + kMaxMemoryMapBytes;
 inline constexpr size_t kMaxRecordBytes = kHeaderBytes;  // of any record
 
@@ -76,6 +81,12 @@ size_t EncodeSample(const SampleRecord& record, uint8_t* out);
 size_t EncodeMemoryMap(const MemoryMapRecord& record, uint8_t* out);
 size_t EncodeLoss(const LossRecord& record, uint8_t* out);
 size_t EncodeMessage(const MessageRecord& record, uint8_t* out);
+size_t EncodeGpuPlace(const GpuPlaceRecord& record, uint8_t* out);
+size_t EncodeGpuCapture(const GpuCaptureRecord& record, uint8_t* out);
+size_t EncodeGpuFailure(const GpuFailureRecord& record, uint8_t* out);
+size_t EncodeGpuImplicit(const GpuImplicitRecord& record, uint8_t* out);
+size_t EncodeGpuLedger(const GpuLedgerRecord& record, uint8_t* out);
+size_t EncodeGpuSample(const GpuSampleRecord& record, uint8_t* out);
 size_t EncodeEnd(const EndRecord& record, uint8_t* out);
 
 }  // namespace ollamatrace

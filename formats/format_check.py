@@ -22,12 +22,13 @@ INDEX = struct.Struct("<II4sHHIIIIQQII")
 MAX_RAW = 4 << 20
 MAX_FRAME = 4210688
 DOMAINS = {0: "heap", 1: "mapping", 2: "break", 8: "device", 9: "managed", 10: "pinned", 11: "pool", 12: "virtual",
-           13: "graph"}
+           13: "graph", 14: "array", 15: "address-space", 16: "mapped", 17: "registered", 18: "graph-exec", 19: "imported"}
 GAUGES = ("rss_anon", "rss_file", "rss_shmem", "swap", "arena", "mmapped", "in_use", "retained", "trimmable",
           "open_files", "sockets", "threads", "pooled_bytes", "pooled_blocks", "pooled_peak_bytes", "tracer_cpu_ns",
           "tracer_bytes")
 
-# Records with a length: name and fields. n: varint, w: varint32, b: one byte, t: text, x: bytes as hex, a: address.
+# Records with a length: name and fields. n: varint, w: varint32, b: one byte, t: text, x: bytes as hex, a: address,
+# g: varint, one more than a gauge, d: varint32, one more than a device.
 RECORDS = {
     0x80: ("header", "version:w pid:w ppid:w start_ns:n wall_ns:n process_start:n mode:b sample_bytes:n page_bytes:w "
                      "segment:w born_by_fork:b exe:t argv:t library:t architecture:t"),
@@ -43,6 +44,12 @@ RECORDS = {
     0x8A: ("end", "t:n kind:b"),
     0x8C: ("weights", "stack:w domain:b blocks:n bytes:n blocks_variance:n bytes_variance:n"),
     0x90: ("memory_map", "t:n body:x"),
+    0xA0: ("gpu_place", "id:w device:d context:w stream:n function:t"),
+    0xA1: ("gpu_capture", "t:n state:b reason:t where:t"),
+    0xA2: ("gpu_failure", "t:n kind:b domain:b status:w size:n stack:w"),
+    0xA3: ("gpu_implicit", "t:n context:w domain:b stack:w blocks:n bytes:n"),
+    0xA4: ("gpu_ledger", "t:n device:d domain:b live_bytes:n live_blocks:n peak_bytes:n"),
+    0xA5: ("gpu_sample", "t:n device:d process_bytes:g used_bytes:g total_bytes:g"),
 }
 RECORDS = {tag: (name, [tuple(field.split(":")) for field in fields.split()])
            for tag, (name, fields) in RECORDS.items()}
@@ -151,7 +158,7 @@ def records_of(data):
             for field, kind in fields:
                 if kind in "nag":
                     record[field] = payload.varint()
-                elif kind == "w":
+                elif kind in "wd":
                     record[field] = payload.varint32()
                 elif kind == "b":
                     record[field] = payload.byte()
@@ -518,7 +525,7 @@ def line_of(kind, record):
         shape = shapes.get(field, "a" if field == "address" else "n")
         if shape == "a":
             words.append(f"{field}=0x{value:x}")
-        elif shape == "g":
+        elif shape in "gd":
             words.append(f"{field}={'?' if value == 0 else value - 1}")
         elif shape == "x":
             words.append(f"{field}={value.hex()}")

@@ -279,7 +279,24 @@ struct JournalHeader {
 
   // Written by readers. CLOCK_MONOTONIC ns until which the drain is asked to stand still.
   alignas(64) std::atomic<uint64_t> pause_until;
+
+  // A copy of the process, for a reader that looks through all of its memory. The reader takes the
+  // lease (CLOCK_MONOTONIC ns) when the one before is over, clears the answer, which ends what copy
+  // there may be, and stores kSnapshotPrepare; the drain's thread takes a look at the
+  // memory map and answers kSnapshotReady with its thread id, then waits. With kSnapshotFork it
+  // forks, answers kSnapshotForked with the copy's process id, or kSnapshotFailed with an errno,
+  // and leaves the journal alone until the reader, which copies it, stores 0. The copy does
+  // nothing; it ends when the lease, which the reader renews, is over. So does all waiting.
+  std::atomic<uint64_t> snapshot_request;
+  std::atomic<uint64_t> snapshot_lease_ns;
+  std::atomic<uint64_t> snapshot_answer;  // the kind in the low half, the number in the high half
 };
+
+inline constexpr uint64_t kSnapshotPrepare = 1;
+inline constexpr uint64_t kSnapshotFork = 2;
+inline constexpr uint64_t kSnapshotReady = 1;
+inline constexpr uint64_t kSnapshotForked = 2;
+inline constexpr uint64_t kSnapshotFailed = 3;
 
 // Offsets in the file, which is sparse: space is reserved before it is touched. The whole is
 // mapped, and counts against a target's limit on its address space: it is no larger than it need

@@ -15,10 +15,11 @@ namespace {
 
 uint8_t TagOf(const std::string& record) { return static_cast<uint8_t>(record[0]); }
 
-// Module and Thread records come before what refers to them, all others after it.
+// Module, Thread and GpuPlace records come before what refers to them, all others after it.
 bool Defines(const std::string& record) {
   return TagOf(record) == static_cast<uint8_t>(Tag::kModule) ||
-         TagOf(record) == static_cast<uint8_t>(Tag::kThread);
+         TagOf(record) == static_cast<uint8_t>(Tag::kThread) ||
+         TagOf(record) == static_cast<uint8_t>(Tag::kGpuPlace);
 }
 
 class Delivery {

@@ -77,7 +77,7 @@ absl::StatusOr<MemoryMap> DecodeMemoryMap(uint64_t time_ns, uint64_t page_bytes,
   if (page_bytes < 512 || page_bytes > (1u << 20)) {
     return absl::DataLossError("no memory map: an impossible size of pages");
   }
-  if (bytes.size() > kMaxMemoryMapBytes) {
+  if (bytes.size() > kMaxDecodedMapBytes) {
     return absl::DataLossError("no memory map: it is longer than any");
   }
   MemoryMap map;

@@ -57,6 +57,8 @@ struct MemoryMap {
   std::vector<ArenaHeap> heaps;
 };
 
+inline constexpr size_t kMaxDecodedMapBytes = 64u << 20;  // a live one may be longer than a record
+
 // DataLoss: not what the layout says; nothing is believed then. Memory is bounded by the size of
 // `body`.
 absl::StatusOr<MemoryMap> DecodeMemoryMap(uint64_t time_ns, uint64_t page_bytes,

@@ -203,7 +203,7 @@ TEST_F(MemoryMapTest, BelievesNothing) {
   }
   EXPECT_FALSE(DecodeMemoryMap(1, 4096, "").ok());
   EXPECT_FALSE(DecodeMemoryMap(1, 0, good).ok());
-  EXPECT_FALSE(DecodeMemoryMap(1, 4096, std::string(1 << 20, '\0')).ok());
+  EXPECT_FALSE(DecodeMemoryMap(1, 4096, std::string(kMaxDecodedMapBytes + 1, '\0')).ok());
 }
 
 }  // namespace

@@ -364,6 +364,68 @@ absl::Status RecordDecoder::DecodePayload(uint8_t tag, Cursor& in) {
       }
       break;
     }
+    case Tag::kGpuPlace: {
+      GpuPlaceRecord record;
+      record.id = in.Number32();
+      record.device = in.Number32() - 1;  // 0 is kNoDevice
+      record.context = in.Number32();
+      record.stream = in.Number();
+      record.function = in.String();
+      if (in.ok()) visitor_.OnGpuPlace(record);
+      break;
+    }
+    case Tag::kGpuCapture: {
+      GpuCaptureRecord record;
+      record.time_ns = in.Number();
+      record.state = static_cast<GpuCaptureState>(in.Byte());
+      record.reason = in.String();
+      record.where = in.String();
+      if (in.ok()) visitor_.OnGpuCapture(record);
+      break;
+    }
+    case Tag::kGpuFailure: {
+      GpuFailureRecord record;
+      record.time_ns = in.Number();
+      record.kind = static_cast<GpuFailureKind>(in.Byte());
+      record.domain = static_cast<Domain>(in.Byte());
+      record.status = in.Number32();
+      record.size = in.Number();
+      record.stack = StackId{in.Number32()};
+      if (in.ok()) visitor_.OnGpuFailure(record);
+      break;
+    }
+    case Tag::kGpuImplicit: {
+      GpuImplicitRecord record;
+      record.time_ns = in.Number();
+      record.context = in.Number32();
+      record.domain = static_cast<Domain>(in.Byte());
+      record.stack = StackId{in.Number32()};
+      record.blocks = in.Number();
+      record.bytes = in.Number();
+      if (in.ok()) visitor_.OnGpuImplicit(record);
+      break;
+    }
+    case Tag::kGpuLedger: {
+      GpuLedgerRecord record;
+      record.time_ns = in.Number();
+      record.device = in.Number32() - 1;
+      record.domain = static_cast<Domain>(in.Byte());
+      record.live_bytes = in.Number();
+      record.live_blocks = in.Number();
+      record.peak_bytes = in.Number();
+      if (in.ok()) visitor_.OnGpuLedger(record);
+      break;
+    }
+    case Tag::kGpuSample: {
+      GpuSampleRecord record;
+      record.time_ns = in.Number();
+      record.device = in.Number32() - 1;
+      record.process_bytes = in.Number() - 1;  // 0 is kUnknownGauge
+      record.used_bytes = in.Number() - 1;
+      record.total_bytes = in.Number() - 1;
+      if (in.ok()) visitor_.OnGpuSample(record);
+      break;
+    }
     default:
       ++unknown_records_;
   }

@@ -15,6 +15,11 @@ std::string Quoted(const Text& text) {
   return absl::StrCat("\"", absl::CHexEscape(absl::string_view(text.data, text.size)), "\"");
 }
 
+// "?" for a device that is not known.
+std::string Device(uint32_t device) { return device == kNoDevice ? "?" : absl::StrCat(device); }
+
+std::string Gauge(uint64_t value) { return value == kUnknownGauge ? "?" : absl::StrCat(value); }
+
 std::string Address(uint64_t address) { return absl::StrCat("0x", absl::Hex(address)); }
 
 }  // namespace
@@ -96,12 +101,7 @@ void RecordText::OnWeights(const WeightsRecord& record) {
 void RecordText::OnSample(const SampleRecord& record) {
   std::string line = absl::StrCat("sample t=", record.time_ns);
   const auto gauge = [&line](absl::string_view name, uint64_t value) {
-    absl::StrAppend(&line, " ", name, "=");
-    if (value == kUnknownGauge) {
-      line += '?';
-    } else {
-      absl::StrAppend(&line, value);
-    }
+    absl::StrAppend(&line, " ", name, "=", Gauge(value));
   };
   gauge("rss_anon", record.rss_anon);
   gauge("rss_file", record.rss_file);
@@ -124,8 +124,8 @@ void RecordText::OnSample(const SampleRecord& record) {
 }
 
 void RecordText::OnMemoryMap(const MemoryMapRecord& record) {
-  line_(absl::StrCat("memory_map t=", record.time_ns, " body=",
-                     absl::BytesToHexString({record.body.data, record.body.size})));
+  line_(absl::StrCat("memory_map t=", record.time_ns,
+                     " body=", absl::BytesToHexString({record.body.data, record.body.size})));
 }
 
 void RecordText::OnLoss(const LossRecord& record) {
@@ -135,6 +135,41 @@ void RecordText::OnLoss(const LossRecord& record) {
 
 void RecordText::OnMessage(const MessageRecord& record) {
   line_(absl::StrCat("message t=", record.time_ns, " text=", Quoted(record.text)));
+}
+
+void RecordText::OnGpuPlace(const GpuPlaceRecord& record) {
+  line_(absl::StrCat("gpu_place id=", record.id, " device=", Device(record.device),
+                     " context=", record.context, " stream=", record.stream,
+                     " function=", Quoted(record.function)));
+}
+
+void RecordText::OnGpuCapture(const GpuCaptureRecord& record) {
+  line_(absl::StrCat("gpu_capture t=", record.time_ns, " state=", Number(record.state),
+                     " reason=", Quoted(record.reason), " where=", Quoted(record.where)));
+}
+
+void RecordText::OnGpuFailure(const GpuFailureRecord& record) {
+  line_(absl::StrCat("gpu_failure t=", record.time_ns, " kind=", Number(record.kind),
+                     " domain=", Number(record.domain), " status=", record.status,
+                     " size=", record.size, " stack=", Number(record.stack)));
+}
+
+void RecordText::OnGpuImplicit(const GpuImplicitRecord& record) {
+  line_(absl::StrCat("gpu_implicit t=", record.time_ns, " context=", record.context,
+                     " domain=", Number(record.domain), " stack=", Number(record.stack),
+                     " blocks=", record.blocks, " bytes=", record.bytes));
+}
+
+void RecordText::OnGpuLedger(const GpuLedgerRecord& record) {
+  line_(absl::StrCat("gpu_ledger t=", record.time_ns, " device=", Device(record.device),
+                     " domain=", Number(record.domain), " live_bytes=", record.live_bytes,
+                     " live_blocks=", record.live_blocks, " peak_bytes=", record.peak_bytes));
+}
+
+void RecordText::OnGpuSample(const GpuSampleRecord& record) {
+  line_(absl::StrCat("gpu_sample t=", record.time_ns, " device=", Device(record.device),
+                     " process_bytes=", Gauge(record.process_bytes), " used_bytes=",
+                     Gauge(record.used_bytes), " total_bytes=", Gauge(record.total_bytes)));
 }
 
 void RecordText::OnEnd(const EndRecord& record) {

@@ -33,6 +33,12 @@ class RecordText : public TraceVisitor {
   void OnMemoryMap(const MemoryMapRecord& record) override;
   void OnLoss(const LossRecord& record) override;
   void OnMessage(const MessageRecord& record) override;
+  void OnGpuPlace(const GpuPlaceRecord& record) override;
+  void OnGpuCapture(const GpuCaptureRecord& record) override;
+  void OnGpuFailure(const GpuFailureRecord& record) override;
+  void OnGpuImplicit(const GpuImplicitRecord& record) override;
+  void OnGpuLedger(const GpuLedgerRecord& record) override;
+  void OnGpuSample(const GpuSampleRecord& record) override;
   void OnEnd(const EndRecord& record) override;
 
  private:

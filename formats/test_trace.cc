@@ -151,6 +151,24 @@ void AddEveryRecord(TraceBuilder& builder) {
   builder.Add(MessageRecord{kMax64, {}});
   builder.CloseChunk();
 
+  builder.Add(GpuCaptureRecord{3003, GpuCaptureState::kUnavailable, TextOf("no libcupti"),
+                               TextOf("/usr/local/cuda/lib64, /opt/cuda")});
+  builder.Add(GpuCaptureRecord{kMax64, static_cast<GpuCaptureState>(255), {}, {}});
+  builder.Add(GpuPlaceRecord{1, 0, 2, 3, TextOf("cuMemAlloc_v2")});
+  builder.Add(GpuPlaceRecord{kMax32, kNoDevice, kMax32, kMax64, {}});
+  builder.Add(NodeRecord{StackId{3}, StackId{1}, ModuleId{0}, 1, 0});  // at the place
+  builder.Add(GpuFailureRecord{3004, GpuFailureKind::kAllocation, Domain::kDevice, 2,
+                               uint64_t{1} << 40, StackId{3}});
+  builder.Add(GpuFailureRecord{kMax64, static_cast<GpuFailureKind>(255), static_cast<Domain>(255),
+                               kMax32, kMax64, StackId{kMax32}});
+  builder.Add(GpuImplicitRecord{3005, 2, Domain::kArray, StackId{3}, 5, 4096});
+  builder.Add(
+      GpuImplicitRecord{kMax64, kMax32, static_cast<Domain>(255), StackId{kMax32}, kMax64, kMax64});
+  builder.Add(GpuLedgerRecord{3006, 0, Domain::kPool, 100, 2, 300});
+  builder.Add(
+      GpuLedgerRecord{kMax64, kMax32 - 1, static_cast<Domain>(255), kMax64, kMax64, kMax64});
+  builder.Add(GpuSampleRecord{3007, 0, 1 << 20, 0, kUnknownGauge});
+  builder.Add(GpuSampleRecord{kMax64, kNoDevice, kMax64 - 1, kMax64 - 1, kMax64 - 1});
   builder.Add(FreeRecord{4000, ThreadId{1}, Domain::kHeap, 0x5555000030});
   builder.Add(ThreadEndRecord{ThreadId{1}, 4001});
   builder.Add(ThreadEndRecord{ThreadId{kMax32}, kMax64});

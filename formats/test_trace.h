@@ -49,6 +49,24 @@ class TraceBuilder {
   void Add(const MessageRecord& record) {
     AddOther(EncodeMessage, &TraceVisitor::OnMessage, record);
   }
+  void Add(const GpuPlaceRecord& record) {
+    AddOther(EncodeGpuPlace, &TraceVisitor::OnGpuPlace, record);
+  }
+  void Add(const GpuCaptureRecord& record) {
+    AddOther(EncodeGpuCapture, &TraceVisitor::OnGpuCapture, record);
+  }
+  void Add(const GpuFailureRecord& record) {
+    AddOther(EncodeGpuFailure, &TraceVisitor::OnGpuFailure, record);
+  }
+  void Add(const GpuImplicitRecord& record) {
+    AddOther(EncodeGpuImplicit, &TraceVisitor::OnGpuImplicit, record);
+  }
+  void Add(const GpuLedgerRecord& record) {
+    AddOther(EncodeGpuLedger, &TraceVisitor::OnGpuLedger, record);
+  }
+  void Add(const GpuSampleRecord& record) {
+    AddOther(EncodeGpuSample, &TraceVisitor::OnGpuSample, record);
+  }
   void Add(const EndRecord& record) { AddOther(EncodeEnd, &TraceVisitor::OnEnd, record); }
   // Bytes that are no record of this version.
   void AddRaw(absl::string_view bytes) { records_.append(bytes.data(), bytes.size()); }

@@ -45,19 +45,34 @@ enum class ThreadId : uint32_t {};  // a dense id, not the kernel's tid: tids ar
 
 // Where the memory of a block is. Values are part of the format.
 enum class Domain : uint8_t {
-  kHeap = 0,     // malloc family
-  kMapping = 1,  // mmap family
-  kBreak = 2,    // brk and sbrk called by the program itself
-  kDevice = 8,   // CUDA device memory
-  kManaged = 9,
+  kHeap = 0,      // malloc family
+  kMapping = 1,   // mmap family
+  kBreak = 2,     // brk and sbrk called by the program itself
+  kDevice = 8,    // CUDA device memory
+  kManaged = 9,   // moves between host and device
   kPinned = 10,   // page-locked host memory
-  kPool = 11,     // stream-ordered pools
-  kVirtual = 12,  // VMM: reserved and mapped
-  kGraph = 13,
+  kPool = 11,     // what is in use of stream-ordered pools
+  kVirtual = 12,  // virtual memory management: physical memory; the address is its handle
+  kGraph = 13,    // what allocation nodes of CUDA graphs ask for
+  kArray = 14,    // the address is the array's handle
+  // No memory of their own: places in the address space, other domains' memory seen once more,
+  // objects that are merely counted.
+  kAddressSpace = 15,  // virtual memory management: reserved addresses
+  kMapped = 16,        // virtual memory management: physical memory mapped at addresses
+  kRegistered = 17,    // the program's own host memory, page-locked for the GPU
+  kGraphExec = 18,     // executable graphs, of unknown size; the address is the handle
+  kImported = 19,      // another process's, or another library's
 };
 inline constexpr bool IsGpu(Domain domain) { return static_cast<uint8_t>(domain) >= 8; }
-// "heap", "mapping", "break", "device", "managed", "pinned", "pool", "virtual", "graph"; "unknown"
-// else.
+// Whether blocks of this domain are memory that nobody else accounts for.
+inline constexpr bool IsOwnMemory(Domain domain) {
+  return domain < Domain::kAddressSpace && domain != Domain::kGraph;
+}
+// Memory on a device: all of it, or (managed) some.
+inline constexpr bool IsOnDevice(Domain domain) {
+  return IsGpu(domain) && IsOwnMemory(domain) && domain != Domain::kPinned;
+}
+// In lower case, words joined by "-": "heap", "address-space"; "unknown" where there is no name.
 const char* DomainName(Domain domain);
 
 // Which function allocated. Values are part of the format.
@@ -111,6 +126,12 @@ enum class Tag : uint8_t {
   kEnd = 0x8a,
   kWeights = 0x8c,
   kMemoryMap = 0x90,
+  kGpuPlace = 0xa0,  // the records of gpu_records.h
+  kGpuCapture = 0xa1,
+  kGpuFailure = 0xa2,
+  kGpuImplicit = 0xa3,
+  kGpuLedger = 0xa4,
+  kGpuSample = 0xa5,
 };
 
 // ---- Records ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 #define OLLAMATRACE_FORMATS_TRACE_VISITOR_H_
 
 #include "formats/column_reader.h"
+#include "formats/gpu_records.h"
 #include "formats/trace_format.h"
 
 namespace ollamatrace {
@@ -38,6 +39,12 @@ class TraceVisitor {
   virtual void OnMemoryMap(const MemoryMapRecord&) {}
   virtual void OnLoss(const LossRecord&) {}
   virtual void OnMessage(const MessageRecord&) {}
+  virtual void OnGpuPlace(const GpuPlaceRecord&) {}
+  virtual void OnGpuCapture(const GpuCaptureRecord&) {}
+  virtual void OnGpuFailure(const GpuFailureRecord&) {}
+  virtual void OnGpuImplicit(const GpuImplicitRecord&) {}
+  virtual void OnGpuLedger(const GpuLedgerRecord&) {}
+  virtual void OnGpuSample(const GpuSampleRecord&) {}
   virtual void OnEnd(const EndRecord&) {}
 };
 

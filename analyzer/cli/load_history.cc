@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "analyzer/load/live_memory_map.h"
+#include "analyzer/load/scan_file.h"
 #include "analyzer/load/session.h"
 #include "analyzer/load/time_reference.h"
 #include "analyzer/replay/replay.h"
@@ -102,6 +103,7 @@ absl::StatusOr<LoadedSession> LoadHistory(const std::vector<std::string>& paths,
     }
     history.processes.push_back(replay.Finish(*summary));
     history.processes.back().path = trace.path;
+    history.processes.back().scan = ReadLastScan(ScanPath(trace.path), history.until_ns);
   }
   MarkExecs(history.processes);
 

@@ -15,6 +15,8 @@ constexpr char kHelp[] =
     "       ollama-leakview timeline [OPTION...] PATH... live bytes over time, phases and load "
     "cycles\n"
     "       ollama-leakview html [OPTION...] PATH... -o FILE  one page to look at, offline\n"
+    "       ollama-leakview scan PID                   which blocks of a process nothing points "
+    "to\n"
     "       ollama-leakview record [OPTION...] -- CMD  runs a command under the library\n"
     "       ollama-leakview VERB --help | --version\n"
     "\n"
@@ -32,7 +34,7 @@ struct Verb {
 constexpr Verb kVerbs[] = {{"report", ReportCommand}, {"leaks", LeaksCommand},
                            {"frag", FragCommand},     {"timeline", TimelineCommand},
                            {"diff", DiffCommand},     {"html", HtmlCommand},
-                           {"record", RecordCommand}};
+                           {"scan", ScanCommand},     {"record", RecordCommand}};
 
 }  // namespace
 

@@ -16,6 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "formats/encode.h"
+#include "formats/memory_map.h"
 #include "formats/memory_map_builder.h"
 
 namespace ollamatrace {
@@ -35,14 +36,17 @@ class FileCloser {
   const int fd_;
 };
 
+constexpr uint64_t kExclusive = uint64_t{1} << 56;  // in pagemap (proc(5))
+
 class Look {
  public:
-  explicit Look(uint32_t pid)
+  Look(uint32_t pid, size_t max_bytes, bool is_copy)
       : pid_(static_cast<pid_t>(pid)),
         folder_(absl::StrCat("/proc/", pid)),
         page_bytes_(static_cast<uint64_t>(sysconf(_SC_PAGESIZE))),
         pagemap_(open(absl::StrCat(folder_, "/pagemap").c_str(), O_RDONLY | O_CLOEXEC)),
-        body_(kMaxMemoryMapBytes) {
+        is_copy_(is_copy),
+        body_(max_bytes) {
     builder_.Begin(body_.data(), body_.size(), page_bytes_);
   }
 
@@ -93,6 +97,9 @@ class Look {
       const ssize_t size =
           pread(pagemap_.fd(), words.data(), count * 8, static_cast<off_t>(page * 8));
       if (size < 8) return;
+      if (is_copy_) {
+        for (uint64_t& word : words) word |= kExclusive;
+      }
       builder_.AddPages(words.data(), static_cast<size_t>(size) / 8);
       page += static_cast<uint64_t>(size) / 8;
     }
@@ -127,6 +134,7 @@ class Look {
   const std::string folder_;
   const uint64_t page_bytes_;
   const FileCloser pagemap_;
+  const bool is_copy_;
   std::vector<uint8_t> body_;
   std::vector<uint64_t> heaps_;
   MemoryMapBuilder builder_;
@@ -134,6 +142,12 @@ class Look {
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadLiveMemoryMap(uint32_t pid) { return Look(pid).Run(); }
+absl::StatusOr<std::string> ReadLiveMemoryMap(uint32_t pid) {
+  return Look(pid, kMaxMemoryMapBytes, /*is_copy=*/false).Run();
+}
+
+absl::StatusOr<std::string> ReadCopyMemoryMap(uint32_t pid) {
+  return Look(pid, kMaxDecodedMapBytes, /*is_copy=*/true).Run();
+}
 
 }  // namespace ollamatrace

@@ -45,5 +45,31 @@ TEST(LiveMemoryMapTest, TellsThePagesOfAnotherProcess) {
             absl::StatusCode::kNotFound);
 }
 
+// The pages of a fork's child are all its parent's, and some are the page of zeros.
+TEST(LiveMemoryMapTest, ACopyHoldsAllThatItsParentHeld) {
+  constexpr size_t kBytes = 1 << 20;
+  volatile char* const memory = static_cast<volatile char*>(
+      mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  madvise(const_cast<char*>(memory), kBytes, MADV_NOHUGEPAGE);
+  memory[200 * 4096] = 1;
+  for (size_t page = 0; page < 100; ++page) EXPECT_EQ(memory[page * 4096], 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    while (true) pause();
+  }
+  const absl::StatusOr<std::string> body = ReadCopyMemoryMap(static_cast<uint32_t>(child));
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  ASSERT_TRUE(body.ok()) << body.status();
+  const absl::StatusOr<MemoryMap> map = DecodeMemoryMap(1, 4096, *body);
+  ASSERT_TRUE(map.ok()) << map.status();
+  const uint64_t wanted = reinterpret_cast<uint64_t>(memory) + 200 * 4096;
+  bool found = false;
+  for (const MemoryArea& area : map->areas) {
+    for (const PageRun& run : area.runs) found |= run.begin <= wanted && wanted < run.end;
+  }
+  EXPECT_TRUE(found);
+}
+
 }  // namespace
 }  // namespace ollamatrace

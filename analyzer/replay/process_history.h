@@ -11,9 +11,11 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "analyzer/load/scan_file.h"
 #include "analyzer/replay/death_ages.h"
 #include "analyzer/replay/group_series.h"
 #include "analyzer/replay/memory_layout.h"
+#include "formats/gpu_records.h"
 #include "formats/read_summary.h"
 #include "formats/trace_format.h"
 
@@ -113,6 +115,55 @@ struct TimelinePoint {
   uint64_t mapped_live_bytes = 0;  // anonymous mappings and the break
 };
 
+// The innermost frame of a stack of a GPU domain: see GpuPlaceRecord.
+struct GpuPlace {
+  std::string function;
+  uint32_t device = kNoDevice;
+  uint32_t context = 0;
+  uint64_t stream = 0;
+};
+
+// What the capture itself says of a domain on a device; exact, and as of `time_ns`.
+struct GpuLedger {
+  uint64_t time_ns = 0;
+  uint64_t live_bytes = 0;
+  uint64_t live_blocks = 0;
+  uint64_t peak_bytes = 0;
+};
+
+struct GpuFailure {
+  uint64_t time_ns = 0;
+  GpuFailureKind kind = GpuFailureKind::kAllocation;
+  Domain domain = Domain::kDevice;
+  uint32_t status = 0;
+  uint64_t size = 0;
+  StackId stack{};
+};
+
+// What ended with its context, of one stack.
+struct ImplicitFrees {
+  uint64_t blocks = 0;
+  uint64_t bytes = 0;
+};
+
+struct GpuCapture {
+  GpuCaptureState state = GpuCaptureState::kUnavailable;
+  std::string reason;
+  std::string where;
+};
+
+struct GpuHistory {
+  std::optional<GpuCapture> capture;  // nothing: the library is from before there was any
+  std::map<uint32_t, GpuPlace> places;
+  std::map<std::pair<Domain, uint32_t>, DomainTotals> totals;  // by domain and device
+  std::map<std::pair<Domain, uint32_t>, GpuLedger> ledgers;
+  std::vector<GpuFailure> failures;  // the first ones
+  uint64_t failed_allocations = 0;
+  uint64_t failed_frees = 0;
+  std::map<std::pair<uint32_t, Domain>, ImplicitFrees> implicit;  // by stack and domain
+  std::vector<GpuSampleRecord> samples;
+};
+
 enum class ProcessEnd { kRunning, kExited, kKilled, kExec, kStopped };
 
 struct ProcessHistory {
@@ -152,12 +203,26 @@ struct ProcessHistory {
   std::optional<MemoryLayout> layout;
   std::vector<StackKey> layout_keys;  // what LaidBlock::key and LaidMapping::key mean
 
+  std::optional<ScanResult> scan;  // the last one within the window, where there was any
+  GpuHistory gpu;
+
   uint64_t unmatched_frees = 0;   // frees of blocks that the trace does not know
   uint64_t allocs_over_live = 0;  // allocations at an address that was live: its free was lost
   std::map<LossKind, uint64_t> losses;
   std::vector<std::string> messages;  // the library's, in the trace
   uint64_t messages_dropped = 0;
   ReadSummary summary;
+
+  // The place of a stack of a GPU domain; nullptr: it has none.
+  const GpuPlace* PlaceOf(StackId stack) const {
+    const auto node = nodes.find(static_cast<uint32_t>(stack));
+    return node == nodes.end() ? nullptr : PlaceOf(node->second);
+  }
+  const GpuPlace* PlaceOf(const Node& node) const {
+    if (node.module != ModuleId{} || node.address >= kMaxGpuPlaces) return nullptr;
+    const auto place = gpu.places.find(static_cast<uint32_t>(node.address));
+    return place == gpu.places.end() ? nullptr : &place->second;
+  }
 
   const DomainTotals& Total(Domain domain, MappingClass mapping = MappingClass::kAnonymous) const {
     static const DomainTotals kNone;

@@ -14,6 +14,7 @@ namespace {
 // A timeline is for drawing: more points than this are never looked at.
 constexpr size_t kMaxTimelinePoints = 4096;
 constexpr size_t kMaxMessages = 200;
+constexpr size_t kMaxGpuFailures = 1000;
 
 absl::string_view View(const Text& text) {
   return text.data == nullptr ? absl::string_view() : absl::string_view(text.data, text.size);
@@ -22,6 +23,28 @@ absl::string_view View(const Text& text) {
 // Sums of sizes from a damaged trace stop at the top instead of wrapping.
 void AddTo(uint64_t& sum, uint64_t value) { sum = value > ~sum ? ~uint64_t{0} : sum + value; }
 void TakeFrom(uint64_t& sum, uint64_t value) { sum = value > sum ? 0 : sum - value; }
+
+void AddBlock(DomainTotals& total, uint64_t size) {
+  AddTo(total.live_bytes, size);
+  ++total.live_blocks;
+  ++total.allocations;
+  AddTo(total.bytes, size);
+  total.peak_bytes = std::max(total.peak_bytes, total.live_bytes);
+}
+
+void RemoveBlock(DomainTotals& total, uint64_t size) {
+  TakeFrom(total.live_bytes, size);
+  TakeFrom(total.live_blocks, 1);
+  ++total.frees;
+}
+
+// Pairs that were folded.
+void AddPairs(DomainTotals& total, const CountersRecord& pairs) {
+  AddTo(total.allocations, pairs.pairs);
+  AddTo(total.frees, pairs.pairs);
+  AddTo(total.bytes, pairs.bytes);
+  total.peak_bytes = std::max(total.peak_bytes, pairs.peak_bytes);
+}
 
 MappingClass ClassOf(const MapRecord& map) {
   constexpr uint8_t kAccess = 7;  // PROT_READ | PROT_WRITE | PROT_EXEC
@@ -132,9 +155,8 @@ void Replay::Died(Row row, uint64_t born_ns, uint64_t time_ns, uint64_t size, bo
 
 void Replay::Remove(Domain domain, const Block& block, uint64_t time_ns) {
   DomainTotals& total = TotalOf(domain);
-  TakeFrom(total.live_bytes, block.size);
-  TakeFrom(total.live_blocks, 1);
-  ++total.frees;
+  RemoveBlock(total, block.size);
+  if (IsGpu(domain)) RemoveBlock(history_.gpu.totals[{domain, block.device}], block.size);
   if (domain == Domain::kHeap) heap_floor_ = std::min(heap_floor_, total.live_bytes);
   Died(block.row, block.time_ns, time_ns, block.size, /*last=*/true);
 }
@@ -156,13 +178,10 @@ void Replay::OnAlloc(const AllocRecord& alloc) {
     ++history_.allocs_over_live;
     Remove(alloc.domain, it->second, alloc.time_ns);
   }
-  it->second = {size, alloc.time_ns, row};
-  DomainTotals& total = TotalOf(alloc.domain);
-  AddTo(total.live_bytes, size);
-  ++total.live_blocks;
-  ++total.allocations;
-  AddTo(total.bytes, size);
-  total.peak_bytes = std::max(total.peak_bytes, total.live_bytes);
+  const bool gpu = IsGpu(alloc.domain);
+  it->second = {size, alloc.time_ns, row, gpu ? DeviceOf(alloc.stack) : kNoDevice};
+  AddBlock(TotalOf(alloc.domain), size);
+  if (gpu) AddBlock(history_.gpu.totals[{alloc.domain, it->second.device}], size);
   Born(row, alloc.time_ns, size);
 }
 
@@ -210,12 +229,7 @@ void Replay::OnMap(const MapRecord& map) {
                 [&](const Mapping& mapping, uint64_t bytes, bool last) {
                   Unmapped(mapping, bytes, last, map.time_ns);
                 });
-  DomainTotals& total = TotalOf(key.domain, key.mapping);
-  AddTo(total.live_bytes, length);
-  ++total.live_blocks;
-  ++total.allocations;
-  AddTo(total.bytes, length);
-  total.peak_bytes = std::max(total.peak_bytes, total.live_bytes);
+  AddBlock(TotalOf(key.domain, key.mapping), length);
   if (map.time_ns >= options_.since_ns) Born(RowOf(key), map.time_ns, length);
 }
 
@@ -299,6 +313,93 @@ void Replay::OnMessage(const MessageRecord& message) {
   history_.messages.emplace_back(View(message.text));
 }
 
+uint32_t Replay::DeviceOf(StackId stack) const {
+  const GpuPlace* const place = history_.PlaceOf(stack);
+  return place == nullptr ? kNoDevice : place->device;
+}
+
+void Replay::OnGpuPlace(const GpuPlaceRecord& place) {
+  if (place.id == 0 || place.id >= kMaxGpuPlaces) return;
+  history_.gpu.places[place.id] = {std::string(View(place.function)), place.device, place.context,
+                                   place.stream};
+}
+
+void Replay::OnGpuCapture(const GpuCaptureRecord& capture) {
+  history_.gpu.capture = {capture.state, std::string(View(capture.reason)),
+                          std::string(View(capture.where))};
+}
+
+void Replay::OnGpuFailure(const GpuFailureRecord& failure) {
+  if (!InWindow(failure.time_ns)) return;
+  Saw(failure.time_ns);
+  ++(failure.kind == GpuFailureKind::kFree ? history_.gpu.failed_frees
+                                           : history_.gpu.failed_allocations);
+  if (failure.kind == GpuFailureKind::kFree) {
+    ++failed_frees_[{static_cast<uint32_t>(failure.stack), failure.domain}];
+  }
+  if (history_.gpu.failures.size() >= kMaxGpuFailures) return;
+  history_.gpu.failures.push_back(
+      {failure.time_ns, failure.kind, failure.domain, failure.status, failure.size, failure.stack});
+}
+
+void Replay::OnGpuImplicit(const GpuImplicitRecord& implicit) {
+  if (!InWindow(implicit.time_ns)) return;
+  Saw(implicit.time_ns);
+  ImplicitFrees& frees =
+      history_.gpu.implicit[{static_cast<uint32_t>(implicit.stack), implicit.domain}];
+  AddTo(frees.blocks, implicit.blocks);
+  AddTo(frees.bytes, implicit.bytes);
+}
+
+void Replay::OnGpuLedger(const GpuLedgerRecord& ledger) {
+  if (!InWindow(ledger.time_ns) || !IsGpu(ledger.domain)) return;
+  Saw(ledger.time_ns);
+  history_.gpu.ledgers[{ledger.domain, ledger.device}] = {ledger.time_ns, ledger.live_bytes,
+                                                          ledger.live_blocks, ledger.peak_bytes};
+}
+
+void Replay::OnGpuSample(const GpuSampleRecord& sample) {
+  if (!InWindow(sample.time_ns)) return;
+  Saw(sample.time_ns);
+  std::vector<GpuSampleRecord>& samples = history_.gpu.samples;
+  if (gpu_samples_++ % gpu_sample_stride_ != 0) return;
+  if (samples.size() == kMaxTimelinePoints) {
+    for (size_t i = 0; 2 * i < kMaxTimelinePoints; ++i) samples[i] = samples[2 * i];
+    samples.resize(kMaxTimelinePoints / 2);
+    gpu_sample_stride_ *= 2;
+  }
+  samples.push_back(sample);
+}
+
+// The Free of a call that failed, and the Alloc that put its block back, were no calls.
+void Replay::TakeBackFailedFrees() {
+  for (const auto& [id, calls] : failed_frees_) {
+    const auto& [stack, domain] = id;
+    for (DomainTotals* const total :
+         {&TotalOf(domain), &history_.gpu.totals[{domain, DeviceOf(StackId{stack})}]}) {
+      TakeFrom(total->allocations, calls);
+      TakeFrom(total->frees, calls);
+    }
+    const auto row = row_of_.find({StackId{stack}, ThreadId{}, domain});
+    if (row == row_of_.end()) continue;
+    TakeFrom(rows_[row->second].second.allocations, calls);
+    TakeFrom(rows_[row->second].second.frees, calls);
+  }
+}
+
+// Page-locked memory that the driver mapped by calls of ours is in its domain already.
+void Replay::ForgetPinnedMappings() {
+  const auto pinned = others_.find(Domain::kPinned);
+  if (pinned == others_.end()) return;
+  for (const auto& [address, block] : pinned->second) {
+    const uint64_t time_ns = std::max(block.time_ns, last_seen_ns_);
+    mappings_.Unmap(address, std::min(block.size, ~address),
+                    [&](const Mapping& mapping, uint64_t bytes, bool last) {
+                      Unmapped(mapping, bytes, last, time_ns);
+                    });
+  }
+}
+
 void Replay::OnEnd(const EndRecord& end) {
   ended_ = true;
   end_ = end;
@@ -308,11 +409,8 @@ void Replay::FoldCounters() {
   for (const auto& [id, folded] : folded_) {
     const CountersRecord& now = folded.now;
     const CountersRecord& before = folded.before;
-    DomainTotals& total = TotalOf(now.domain);
-    AddTo(total.allocations, now.pairs);
-    AddTo(total.frees, now.pairs);
-    AddTo(total.bytes, now.bytes);
-    total.peak_bytes = std::max(total.peak_bytes, now.peak_bytes);
+    AddPairs(TotalOf(now.domain), now);
+    if (IsGpu(now.domain)) AddPairs(history_.gpu.totals[{now.domain, DeviceOf(now.stack)}], now);
     if (now.pairs <= before.pairs || now.last_ns < options_.since_ns) continue;
     StackStats& stats = rows_[RowOf({now.stack, ThreadId{}, now.domain})].second;
     const uint64_t pairs = now.pairs - before.pairs;
@@ -329,25 +427,29 @@ void Replay::FoldCounters() {
   }
 }
 
-void Replay::LookAtSurvivors() {
-  const auto look = [this](Row row, uint64_t time_ns, uint64_t size) {
-    StackStats& stats = rows_[row].second;
-    stats.smallest = std::min(stats.smallest, size);
-    stats.largest = std::max(stats.largest, size);
-    stats.oldest_ns = std::min(stats.oldest_ns, time_ns);
-    stats.newest_ns = std::max(stats.newest_ns, time_ns);
-    // One block's generation is its age.
-    if (stats.live_blocks > 1) history_.series.AddSurvivor(row, time_ns, size);
-  };
-  const auto look_at_blocks = [&](const BlockMap& blocks) {
+void Replay::LookAt(Row row, uint64_t time_ns, uint64_t size) {
+  StackStats& stats = rows_[row].second;
+  stats.smallest = std::min(stats.smallest, size);
+  stats.largest = std::max(stats.largest, size);
+  stats.oldest_ns = std::min(stats.oldest_ns, time_ns);
+  stats.newest_ns = std::max(stats.newest_ns, time_ns);
+  // One block's generation is its age.
+  if (stats.live_blocks > 1) history_.series.AddSurvivor(row, time_ns, size);
+}
+
+void Replay::LookAtBlocks() {
+  const auto look_at = [&](const BlockMap& blocks) {
     for (const auto& [address, block] : blocks) {
-      if (block.row != kNoRow) look(block.row, block.time_ns, block.size);
+      if (block.row != kNoRow) LookAt(block.row, block.time_ns, block.size);
     }
   };
-  look_at_blocks(heap_);
-  for (const auto& [domain, blocks] : others_) look_at_blocks(blocks);
+  look_at(heap_);
+  for (const auto& [domain, blocks] : others_) look_at(blocks);
+}
+
+void Replay::LookAtMappings() {
   mappings_.ForEach([&](const Mapping& mapping, uint64_t bytes, bool) {
-    if (mapping.time_ns >= options_.since_ns) look(RowOf(mapping.key), mapping.time_ns, bytes);
+    if (mapping.time_ns >= options_.since_ns) LookAt(RowOf(mapping.key), mapping.time_ns, bytes);
   });
 }
 
@@ -412,8 +514,11 @@ ProcessHistory Replay::Finish(const ReadSummary& summary) {
   SettleEnd(summary);
   SettleAxes();
   FoldCounters();
-  LookAtSurvivors();
+  TakeBackFailedFrees();
+  LookAtBlocks();
   SettleLayout();
+  ForgetPinnedMappings();
+  LookAtMappings();
   if (history_.samples > 0 &&
       history_.timeline.back().sample.time_ns != last_sample_.sample.time_ns) {
     history_.timeline.push_back(last_sample_);

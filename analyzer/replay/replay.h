@@ -56,6 +56,12 @@ class Replay : public TraceVisitor {
   void OnMemoryMap(const MemoryMapRecord& map) override;
   void OnLoss(const LossRecord& loss) override;
   void OnMessage(const MessageRecord& message) override;
+  void OnGpuPlace(const GpuPlaceRecord& place) override;
+  void OnGpuCapture(const GpuCaptureRecord& capture) override;
+  void OnGpuFailure(const GpuFailureRecord& failure) override;
+  void OnGpuImplicit(const GpuImplicitRecord& implicit) override;
+  void OnGpuLedger(const GpuLedgerRecord& ledger) override;
+  void OnGpuSample(const GpuSampleRecord& sample) override;
   void OnEnd(const EndRecord& end) override;
 
   ProcessHistory Finish(const ReadSummary& summary);
@@ -68,6 +74,7 @@ class Replay : public TraceVisitor {
     uint64_t size = 0;
     uint64_t time_ns = 0;
     Row row = kNoRow;
+    uint32_t device = kNoDevice;  // of GPU domains
   };
   using BlockMap = absl::flat_hash_map<uint64_t, Block>;  // by address
 
@@ -87,8 +94,14 @@ class Replay : public TraceVisitor {
   void Remove(Domain domain, const Block& block, uint64_t time_ns);
   void Unmapped(const Mapping& mapping, uint64_t bytes, bool last, uint64_t time_ns);
 
+  uint32_t DeviceOf(StackId stack) const;
+  void TakeBackFailedFrees();
+  void ForgetPinnedMappings();
   void FoldCounters();
-  void LookAtSurvivors();
+  // What survives, block by block.
+  void LookAt(Row row, uint64_t time_ns, uint64_t size);
+  void LookAtBlocks();
+  void LookAtMappings();
   void SettleEnd(const ReadSummary& summary);
   void SettleLayout();
   LayoutRecorder::RowOf MappingRows();
@@ -109,6 +122,10 @@ class Replay : public TraceVisitor {
   uint32_t page_bytes_ = 4096;
   bool glibc_malloc_ = false;
   absl::flat_hash_map<std::pair<uint32_t, Domain>, FoldedPairs> folded_;
+
+  std::map<std::pair<uint32_t, Domain>, uint64_t> failed_frees_;  // by stack and domain
+  uint64_t gpu_sample_stride_ = 1;                                // as stride_
+  uint64_t gpu_samples_ = 0;
 
   uint64_t first_seen_ns_ = kNever;
   uint64_t last_seen_ns_ = 0;

@@ -14,6 +14,7 @@
 #include "analyzer/diagnose/group_history.h"
 #include "analyzer/diagnose/phases.h"
 #include "analyzer/diagnose/verdict.h"
+#include "analyzer/report/build_gpu.h"
 #include "analyzer/report/build_memory.h"
 #include "analyzer/report/build_timeline.h"
 #include "analyzer/report/estimate_text.h"
@@ -89,9 +90,18 @@ struct Sum {
   std::string thread;
   std::vector<uint32_t> frames;
   StackStats stats;
+  uint32_t device = kNoDevice;  // of a GPU domain, when it is but one
+  ImplicitFrees implicit;
   // The stacks of each of `processes`.
   std::vector<std::vector<const StackStats*>> parts;
+  std::optional<LostBlocks> lost;
+  uint64_t scan_ns = 0;  // the last scan's
 };
+
+ReportLost LostOf(const LostBlocks& lost) {
+  return {lost.definitely.bytes,  lost.definitely.blocks, lost.indirectly.bytes,
+          lost.indirectly.blocks, lost.possibly.bytes,    lost.possibly.blocks};
+}
 
 class Builder {
  public:
@@ -114,7 +124,12 @@ class Builder {
     AddProcesses();
     AddTime();
     AddGroups();
-    for (size_t i = 0; i < order_.size(); ++i) AddMemory(i);
+    for (size_t i = 0; i < order_.size(); ++i) {
+      AddMemory(i);
+      report_.processes[i].gpu = MakeGpu(
+          History(i), [&](uint64_t time_ns) { return Seconds(time_ns); },
+          [&](StackId stack) { return frames_.Expand(i, History(i), stack); });
+    }
     AddCoverage();
     report_.frames = frames_.Take();
     return std::move(report_);
@@ -186,8 +201,13 @@ class Builder {
                                    total.peak_bytes,      total.allocations,
                                    total.frees,           Errors(index, key.first, total)};
       if (key.first == Domain::kHeap) process.host = domain;
-      if (IsGpu(key.first)) process.gpu.push_back(domain);
       process.domains.push_back(domain);
+    }
+    if (history.scan) {
+      const ScanResult& scan = *history.scan;
+      process.scan = ReportScan{Seconds(scan.time_ns), static_cast<double>(scan.pause_ns) / 1e9,
+                                static_cast<double>(scan.duration_ns) / 1e9, scan.blocks_unknown,
+                                LostOf(scan.lost)};
     }
     process.memory.mapped =
         history.Total(Domain::kMapping).live_bytes + history.Total(Domain::kBreak).live_bytes;
@@ -280,6 +300,11 @@ class Builder {
                                 : absl::StrCat("thread ", static_cast<uint32_t>(thread));
   }
 
+  static uint32_t DeviceOf(const ProcessHistory& history, const StackKey& key) {
+    const GpuPlace* const place = IsGpu(key.domain) ? history.PlaceOf(key.stack) : nullptr;
+    return place == nullptr ? kNoDevice : place->device;
+  }
+
   void AddGroups() {
     // Program (or process), domain, mapping, thread, frames.
     using Key = std::tuple<std::string, Domain, MappingClass, std::string, std::vector<uint32_t>>;
@@ -313,6 +338,14 @@ class Builder {
                   thread, stack};
         const auto [it, added] = sums.try_emplace(std::move(group));
         Sum& sum = it->second;
+        const uint32_t device = DeviceOf(history, key);
+        if (sum.device != device) sum.device = added ? device : kNoDevice;
+        const auto implicit =
+            history.gpu.implicit.find({static_cast<uint32_t>(key.stack), key.domain});
+        if (implicit != history.gpu.implicit.end()) {
+          sum.implicit.blocks += implicit->second.blocks;
+          sum.implicit.bytes += implicit->second.bytes;
+        }
         if (added) {
           sum.domain = key.domain;
           sum.mapping = key.mapping;
@@ -325,6 +358,7 @@ class Builder {
         }
         sum.parts.back().push_back(stats);
         AddStats(*stats, sum.stats);
+        AddLost(history, key, sum);
       }
     }
     std::vector<ReportGroup> groups;
@@ -332,7 +366,7 @@ class Builder {
     for (auto& [key, sum] : sums) {
       if (sum.stats.live_bytes < query_.min_bytes) continue;
       groups.push_back(MakeGroup(sum));
-      if (CountsAsMemory(groups.back().mapping)) live_bytes += sum.stats.live_bytes;
+      if (CountsAsMemory(groups.back())) live_bytes += sum.stats.live_bytes;
     }
     sums.clear();
     if (query_.order == GroupOrder::kGrowth) {
@@ -354,7 +388,7 @@ class Builder {
     }
     for (size_t i = 0; i < groups.size(); ++i) {
       groups[i].rank = i + 1;
-      if (CountsAsMemory(groups[i].mapping) && live_bytes > 0) {
+      if (CountsAsMemory(groups[i]) && live_bytes > 0) {
         groups[i].share =
             static_cast<double>(groups[i].live_bytes) / static_cast<double>(live_bytes);
       }
@@ -393,8 +427,7 @@ class Builder {
 
   std::string Headline(uint64_t live_bytes) const {
     const auto bytes = [](uint64_t count) { return FormatBytes(static_cast<double>(count)); };
-    const auto counts = [](const ReportGroup& group) { return CountsAsMemory(group.mapping); };
-    const auto first = std::find_if(report_.groups.begin(), report_.groups.end(), counts);
+    const auto first = std::find_if(report_.groups.begin(), report_.groups.end(), CountsAsMemory);
     if (first == report_.groups.end()) return "";
     if (Leaked(*first) > 0) {
       const size_t more = static_cast<size_t>(std::count_if(
@@ -498,6 +531,11 @@ class Builder {
     group.processes = sum.processes;
     group.domain = DomainName(sum.domain);
     group.mapping = MappingName(sum.domain, sum.mapping);
+    group.counts_as_memory = IsOwnMemory(sum.domain) && (sum.domain != Domain::kMapping ||
+                                                         sum.mapping == MappingClass::kAnonymous);
+    if (sum.device != kNoDevice) group.device = sum.device;
+    group.implicitly_freed_blocks = sum.implicit.blocks;
+    group.implicitly_freed_bytes = sum.implicit.bytes;
     group.thread = sum.thread;
     group.live_bytes = stats.live_bytes;
     group.live_blocks = stats.live_blocks;
@@ -515,6 +553,34 @@ class Builder {
     group.blamed_frame = BlamedFrame(group.frames);
     AddDiagnosis(sum, group);
     return group;
+  }
+
+  // A scan tells stacks apart, not threads.
+  void AddLost(const ProcessHistory& history, const StackKey& key, Sum& sum) const {
+    if (!history.scan || key.domain != Domain::kHeap || query_.group_by == GroupBy::kThread) return;
+    if (!sum.lost) sum.lost.emplace();
+    sum.scan_ns = std::max(sum.scan_ns, history.scan->time_ns);
+    const auto it = history.scan->stacks.find(static_cast<uint32_t>(key.stack));
+    if (it != history.scan->stacks.end()) sum.lost->Add(it->second);
+  }
+
+  // What a scan saw, as a sentence of evidence; nothing where nothing is lost.
+  void AddLostEvidence(const Sum& sum, ReportGroup& group) const {
+    if (!sum.lost) return;
+    group.lost = LostOf(*sum.lost);
+    std::vector<std::string> parts;
+    const auto add = [&](const char* name, const BlockSum& blocks) {
+      if (blocks.blocks == 0) return;
+      parts.push_back(absl::StrCat(name, " lost: ", FormatCount(blocks.bytes), " bytes in ",
+                                   FormatCount(blocks.blocks),
+                                   blocks.blocks == 1 ? " block" : " blocks"));
+    };
+    add("definitely", sum.lost->definitely);
+    add("indirectly", sum.lost->indirectly);
+    add("possibly", sum.lost->possibly);
+    if (parts.empty()) return;
+    group.evidence.push_back(absl::StrCat(absl::StrJoin(parts, ", "), " (scan at ",
+                                          FormatSeconds(Seconds(sum.scan_ns)), ")"));
   }
 
   StackNames NamesOf(const std::vector<uint32_t>& frames) const {
@@ -542,7 +608,7 @@ class Builder {
     double growth = 0;
     for (size_t i = 0; i < sum.parts.size(); ++i) {
       GroupHistory history = MakeGroupHistory(session_, History(sum.processes[i]), sum.parts[i]);
-      history.counts_as_memory = CountsAsMemory(group.mapping);
+      history.counts_as_memory = group.counts_as_memory;
       Diagnosis diagnosis = Diagnose(history, names, unloads_);
       growth += diagnosis.growth_bytes;
       if (report_.timeline) {
@@ -580,6 +646,7 @@ class Builder {
           absl::StrCat("in ", sum.parts.size(), " processes; the verdict is of ",
                        report_.processes[of].name, " [", report_.processes[of].pid, "]"));
     }
+    AddLostEvidence(sum, group);
     group.site = std::move(chosen.site);
     group.advice = std::move(chosen.advice);
     if (group.live_blocks == 0) {  // it keeps nothing: there is nothing to judge
@@ -591,13 +658,14 @@ class Builder {
   }
 
   bool MayBeLeak(const ReportGroup& group) const {
-    if (!CountsAsMemory(group.mapping)) return false;
+    if (!CountsAsMemory(group)) return false;
     // What a program held when it gave way to another one is gone.
     if (std::all_of(group.processes.begin(), group.processes.end(),
                     [&](size_t i) { return History(i).end == ProcessEnd::kExec; })) {
       return false;
     }
     if (group.growing || group.leaks) return true;
+    if (group.lost && group.lost->definitely_blocks > 0) return true;
     return std::any_of(group.processes.begin(), group.processes.end(),
                        [&](size_t i) { return History(i).end == ProcessEnd::kExited; });
   }
@@ -623,7 +691,7 @@ class Builder {
       const double x = Score(a), y = Score(b);
       if (x != y) return x > y;
     }
-    const bool a_apart = !CountsAsMemory(a.mapping), b_apart = !CountsAsMemory(b.mapping);
+    const bool a_apart = !CountsAsMemory(a), b_apart = !CountsAsMemory(b);
     return std::tie(a_apart, b.live_bytes, b.live_blocks, a.processes, a.domain, a.mapping,
                     a.thread, a.frames) < std::tie(b_apart, a.live_bytes, a.live_blocks,
                                                    b.processes, b.domain, b.mapping, b.thread,
@@ -682,6 +750,7 @@ class Builder {
         note(i, absl::StrCat(FormatCount(history.allocs_over_live),
                              " allocations over blocks that were live: their frees are missing"));
       }
+      if (const std::string text = GpuNote(report_.processes[i].gpu); !text.empty()) note(i, text);
       for (const std::string& text : summary.notes) note(i, text);
       for (const std::string& text : history.messages) note(i, text);
       if (history.messages_dropped > 0) {

@@ -63,8 +63,8 @@ TEST(BuildReport, ProcessesByStart) {
   EXPECT_EQ(server.requests, 120u);
   EXPECT_EQ(report.processes[1].end, "killed");
   EXPECT_EQ(report.processes[1].parent, 0u);
-  ASSERT_THAT(report.processes[1].gpu, SizeIs(1));
-  EXPECT_EQ(report.processes[1].gpu[0].domain, "device");
+  ASSERT_THAT(report.processes[1].gpu.ledgers, SizeIs(1));
+  EXPECT_EQ(report.processes[1].gpu.ledgers[0].domain, "device");
   EXPECT_EQ(report.processes[2].end, "exec");
   EXPECT_EQ(report.processes[3].end, "exited");
   EXPECT_EQ(report.processes[3].parent, 0u);

@@ -32,6 +32,7 @@ using Kind = std::tuple<std::string, std::string, std::string>;  // program, dom
 
 struct Stack {
   Kind kind;
+  bool counts_as_memory = true;
   std::vector<std::string> names;  // innermost first
   std::string blamed;              // the first named frame from the blamed one on
   size_t blamed_at = 0;
@@ -48,6 +49,7 @@ std::vector<Stack> Stacks(const Report& report) {
     Stack fresh;
     fresh.kind = {group.processes.empty() ? "" : report.processes[group.processes[0]].name,
                   group.domain, group.mapping};
+    fresh.counts_as_memory = CountsAsMemory(group);
     for (const uint32_t frame : group.frames) {
       fresh.names.push_back(FrameKey(report.frames[frame]));
     }
@@ -114,8 +116,8 @@ class Differ {
     // Stable: equal ones stay in the order of their names, which is that of the maps.
     std::stable_sort(diff_.entries.begin(), diff_.entries.end(),
                      [](const DiffEntry& a, const DiffEntry& b) {
-                       const bool a_apart = !CountsAsMemory(a.mapping);
-                       const bool b_apart = !CountsAsMemory(b.mapping);
+                       const bool a_apart = !a.counts_as_memory;
+                       const bool b_apart = !b.counts_as_memory;
                        return std::tie(a_apart, b.delta_bytes) < std::tie(b_apart, a.delta_bytes);
                      });
     return std::move(diff_);
@@ -165,6 +167,7 @@ class Differ {
     DiffEntry entry;
     entry.match = match;
     std::tie(entry.program, entry.domain, entry.mapping) = shown.kind;
+    entry.counts_as_memory = shown.counts_as_memory;
     if (before != nullptr) entry.before = before->side;
     if (after != nullptr) entry.after = after->side;
     entry.delta_bytes = static_cast<int64_t>(entry.after.live_bytes - entry.before.live_bytes);

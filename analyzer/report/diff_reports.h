@@ -32,6 +32,7 @@ struct DiffEntry {
   std::string program;  // the last part of the executable's path
   std::string domain;
   std::string mapping;
+  bool counts_as_memory = true;
   DiffSide before;
   DiffSide after;
   int64_t delta_bytes = 0;

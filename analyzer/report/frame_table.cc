@@ -1,6 +1,9 @@
 #include "analyzer/report/frame_table.h"
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "analyzer/text/function_name.h"
 
 namespace ollamatrace {
@@ -30,6 +33,14 @@ const char* BestSource(const ModuleStatus& status) {
   if (status.has_symtab) return "symtab";
   if (status.has_dynsym) return "dynsym";
   return "none";
+}
+
+bool IsOfCupti(const ProcessHistory& history, const Node& node) {
+  const auto module = history.modules.find(static_cast<uint32_t>(node.module));
+  if (module == history.modules.end()) return false;
+  const absl::string_view path = module->second.path;
+  const absl::string_view name = path.substr(path.rfind('/') + 1);
+  return absl::StartsWith(name, "libollamatrace-cupti.so") || absl::StartsWith(name, "libcupti.so");
 }
 
 }  // namespace
@@ -79,16 +90,36 @@ const std::vector<uint32_t>& FrameTable::Name(size_t process, const ProcessHisto
   return frames;
 }
 
+uint32_t FrameTable::NamePlace(const GpuPlace& place) {
+  ReportFrame frame;
+  frame.function = place.function;
+  frame.module = place.device == kNoDevice ? "[GPU" : absl::StrCat("[GPU ", place.device);
+  if (place.context != 0) absl::StrAppend(&frame.module, ", context ", place.context);
+  frame.module += "]";
+  return Intern(std::move(frame));
+}
+
 std::vector<uint32_t> FrameTable::Expand(size_t process, const ProcessHistory& history,
                                          StackId stack) {
   std::vector<uint32_t> frames;
   uint32_t id = static_cast<uint32_t>(stack);
+  bool through_cupti = false;
   for (uint32_t depth = 0; id != 0 && depth < kMaxStackDepth; ++depth) {
     const auto node = history.nodes.find(id);
     if (node == history.nodes.end()) break;
-    const std::vector<uint32_t>& more = Name(process, history, id, node->second);
-    frames.insert(frames.end(), more.begin(), more.end());
     id = static_cast<uint32_t>(node->second.parent);
+    if (depth == 0) {
+      if (const GpuPlace* const place = history.PlaceOf(node->second)) {
+        frames.push_back(NamePlace(*place));
+        through_cupti = true;
+        continue;
+      }
+    }
+    // The way from the driver to us is nobody's business.
+    through_cupti = through_cupti && IsOfCupti(history, node->second);
+    if (through_cupti) continue;
+    const std::vector<uint32_t>& more = Name(process, history, node->first, node->second);
+    frames.insert(frames.end(), more.begin(), more.end());
   }
   return frames;
 }

@@ -22,7 +22,9 @@ class FrameTable {
   explicit FrameTable(SymbolSource& symbols) : symbols_(symbols) {}
 
   // The frames of a stack of `process` (the history of index `process`), innermost first, inlined
-  // calls expanded. Ends where a node is not known, and at kMaxStackDepth nodes.
+  // calls expanded. Of a GPU domain the first is the driver's function, in the module "[GPU 0,
+  // context 1]"; frames of CUPTI are left out. Ends where a node is not known, and at
+  // kMaxStackDepth nodes.
   std::vector<uint32_t> Expand(size_t process, const ProcessHistory& history, StackId stack);
 
   // A frame that the caller makes up.
@@ -37,6 +39,8 @@ class FrameTable {
  private:
   const std::vector<uint32_t>& Name(size_t process, const ProcessHistory& history, uint32_t id,
                                     const Node& node);
+
+  uint32_t NamePlace(const GpuPlace& place);
 
   SymbolSource& symbols_;
   std::vector<ReportFrame> frames_;

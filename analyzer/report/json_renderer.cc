@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "analyzer/report/gpu_json.h"
 #include "analyzer/report/memory_json.h"
 #include "analyzer/report/renderers.h"
 #include "analyzer/report/timeline_json.h"
@@ -67,6 +68,21 @@ Json ErrorsJson(const std::optional<ReportErrors>& errors) {
           {"sampled_blocks", errors->sampled_blocks}};
 }
 
+Json LostJson(const ReportLost& lost) {
+  return {{"definitely", {{"bytes", lost.definitely_bytes}, {"blocks", lost.definitely_blocks}}},
+          {"indirectly", {{"bytes", lost.indirectly_bytes}, {"blocks", lost.indirectly_blocks}}},
+          {"possibly", {{"bytes", lost.possibly_bytes}, {"blocks", lost.possibly_blocks}}}};
+}
+
+Json ScanJson(const std::optional<ReportScan>& scan) {
+  if (!scan) return nullptr;
+  return {{"time", Seconds(scan->time)},
+          {"pause", Seconds(scan->pause)},
+          {"duration", Seconds(scan->duration)},
+          {"blocks_unknown", scan->blocks_unknown},
+          {"lost", LostJson(scan->lost)}};
+}
+
 Json DomainJson(const ReportDomain& domain) {
   return {{"domain", domain.domain},         {"mapping", OrNull(domain.mapping)},
           {"live_bytes", domain.live_bytes}, {"live_blocks", domain.live_blocks},
@@ -76,14 +92,8 @@ Json DomainJson(const ReportDomain& domain) {
 
 Json ProcessJson(const Report& report, size_t index) {
   const ReportProcess& process = report.processes[index];
-  Json domains = Json::array(), gpu = Json::array();
+  Json domains = Json::array();
   for (const ReportDomain& domain : process.domains) domains.push_back(DomainJson(domain));
-  for (const ReportDomain& domain : process.gpu) {
-    gpu.push_back({{"device", nullptr},
-                   {"domain", domain.domain},
-                   {"live_bytes", domain.live_bytes},
-                   {"peak_bytes", domain.peak_bytes}});
-  }
   const ReportDomain& host = process.host;
   const ReportMemory& memory = process.memory;
   const uint64_t start_ns =
@@ -111,7 +121,9 @@ Json ProcessJson(const Report& report, size_t index) {
             {"allocations", host.allocations},
             {"frees", host.frees},
             {"standard_error", ErrorsJson(host.errors)}}},
-          {"gpu", gpu},
+          {"gpu", GpuLedgersJson(process.gpu)},
+          {"gpu_capture", GpuCaptureJson(process.gpu)},
+          {"scan", ScanJson(process.scan)},
           {"domains", domains},
           {"memory",
            {{"rss_anon", OrNull(memory.rss_anon)},
@@ -150,6 +162,8 @@ Json GroupJson(const Report& report, const ReportGroup& group, JsonStacks stacks
                {"pids", pids},
                {"domain", group.domain},
                {"mapping", OrNull(group.mapping)},
+               {"device", OrNull(group.device)},
+               {"counts_as_memory", group.counts_as_memory},
                {"verdict", group.verdict},
                {"confidence", group.confidence},
                {"live_bytes", group.live_bytes},
@@ -173,9 +187,14 @@ Json GroupJson(const Report& report, const ReportGroup& group, JsonStacks stacks
                  {"bytes_per_hour", Interval(group.bytes_per_hour)}}},
                {"first_seen", Seconds(group.first_seen)},
                {"last_seen", Seconds(group.last_seen)},
+               {"lost", group.lost ? LostJson(*group.lost) : Json(nullptr)},
                {"evidence", group.evidence},
                {"site", OrNull(group.site)},
                {"advice", OrNull(group.advice)}};
+  if (group.implicitly_freed_blocks > 0) {
+    json["implicitly_freed"] = {{"blocks", group.implicitly_freed_blocks},
+                                {"bytes", group.implicitly_freed_bytes}};
+  }
   if (report.group_by == "thread") json["thread"] = group.thread;
   if (report.timeline) {
     json["curve"] =

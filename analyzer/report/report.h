@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "analyzer/report/report_gpu.h"
 #include "analyzer/report/report_memory.h"
 #include "analyzer/report/report_timeline.h"
 
@@ -63,6 +64,26 @@ struct ReportMemory {
   std::optional<ReportAccounting> accounting;  // when the trace has a memory map
 };
 
+// What `ollama-leakview scan` found, as valgrind uses the words: nothing points to a block, only
+// lost blocks do, or only something into its middle.
+struct ReportLost {
+  uint64_t definitely_bytes = 0;
+  uint64_t definitely_blocks = 0;
+  uint64_t indirectly_bytes = 0;
+  uint64_t indirectly_blocks = 0;
+  uint64_t possibly_bytes = 0;
+  uint64_t possibly_blocks = 0;
+};
+
+// The last scan of a process.
+struct ReportScan {
+  double time = 0;
+  double pause = 0;             // seconds for which the process stood still
+  double duration = 0;          // in all
+  bool blocks_unknown = false;  // more may be lost than was found
+  ReportLost lost;
+};
+
 struct ReportProcess {
   std::string trace;  // path
   uint32_t pid = 0;
@@ -81,9 +102,10 @@ struct ReportProcess {
   uint64_t requests = 0;
   uint64_t lost_events = 0;
   ReportDomain host;  // the heap
-  std::vector<ReportDomain> gpu;
+  ReportGpu gpu;
   std::vector<ReportDomain> domains;  // all of them
   ReportMemory memory;
+  std::optional<ReportScan> scan;
 };
 
 // Bytes per request, token or hour, with its 95 % confidence interval.
@@ -98,7 +120,8 @@ struct ReportGroup {
   std::vector<size_t> processes;  // indices; one unless processes were merged
   std::string domain;
   std::string mapping;  // as in ReportDomain
-  std::string thread;   // name, when grouped by thread
+  bool counts_as_memory = true;
+  std::string thread;  // name, when grouped by thread
   std::string
       verdict;  // as VerdictName says: "leak", "cache", ...; see analyzer/diagnose/VERDICTS.md
   double confidence = 0;  // in the verdict, 0 to 1
@@ -111,6 +134,10 @@ struct ReportGroup {
   uint64_t frees = 0;
   uint64_t peak_bytes = 0;
   std::optional<ReportErrors> errors;  // of estimates
+  std::optional<uint32_t> device;      // of a GPU domain: its ordinal, where it is known
+  // Of a GPU domain: blocks that ended with their context; among `frees`.
+  uint64_t implicitly_freed_blocks = 0;
+  uint64_t implicitly_freed_bytes = 0;
   double share =
       0;  // of the live bytes of all groups that count as memory, 0 to 1; 0 for those that do not
   int64_t growth_bytes = 0;  // after the warm-up
@@ -121,7 +148,9 @@ struct ReportGroup {
   std::optional<ReportRate> bytes_per_hour;
   double first_seen = 0;  // of all allocations
   double last_seen = 0;
-  ReportCurve curve;                  // when a timeline was asked for
+  ReportCurve curve;  // when a timeline was asked for
+  // Of the heap, when one of its processes was scanned; not when grouped by thread.
+  std::optional<ReportLost> lost;
   std::vector<std::string> evidence;  // sentences: the numbers that led to the verdict
   std::string site;                   // what it is, where the place is known
   std::string advice;                 // may be empty
@@ -187,10 +216,9 @@ struct Report {
   ReportCoverage coverage;
 };
 
-// File mappings and reservations are shown, but nobody keeps memory by them.
-inline bool CountsAsMemory(const std::string& mapping) {
-  return mapping.empty() || mapping == "anonymous";
-}
+// File mappings, reservations and what only refers to other memory are shown, but nobody keeps
+// memory by them.
+inline bool CountsAsMemory(const ReportGroup& group) { return group.counts_as_memory; }
 
 }  // namespace ollamatrace
 

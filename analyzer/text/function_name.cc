@@ -90,7 +90,7 @@ bool IsPlumbing(string_view function, string_view module) {
   for (const string_view library :
        {"libc.so", "libc-2.", "libstdc++.so", "libc++.so", "libc++abi.so", "libgcc_s", "ld-linux",
         "ld-2.", "libpthread", "libdl.so", "libollamatrace", "[vdso]", "libjemalloc", "libtcmalloc",
-        "libmimalloc"}) {
+        "libmimalloc", "libcuda.so", "libcudart", "libcupti", "[GPU"}) {
     if (absl::StartsWith(base, library)) return true;
   }
   if (function.empty()) return false;
@@ -122,6 +122,10 @@ bool IsPlumbing(string_view function, string_view module) {
                                    "_PyObject_Malloc",
                                    "_PyObject_Calloc",
                                    "_PyObject_Realloc",
+                                   "cudaMalloc",
+                                   "cudaHostAlloc",
+                                   "cudart::",
+                                   "__cudart",
                                    "CRYPTO_malloc",
                                    "CRYPTO_zalloc",
                                    "CRYPTO_realloc"}) {

@@ -136,6 +136,12 @@ class Copying : public TraceVisitor {
   void OnMemoryMap(const MemoryMapRecord& record) override { builder.Add(record); }
   void OnLoss(const LossRecord& record) override { builder.Add(record); }
   void OnMessage(const MessageRecord& record) override { builder.Add(record); }
+  void OnGpuPlace(const GpuPlaceRecord& record) override { builder.Add(record); }
+  void OnGpuCapture(const GpuCaptureRecord& record) override { builder.Add(record); }
+  void OnGpuFailure(const GpuFailureRecord& record) override { builder.Add(record); }
+  void OnGpuImplicit(const GpuImplicitRecord& record) override { builder.Add(record); }
+  void OnGpuLedger(const GpuLedgerRecord& record) override { builder.Add(record); }
+  void OnGpuSample(const GpuSampleRecord& record) override { builder.Add(record); }
   void OnEnd(const EndRecord& record) override { builder.Add(record); }
 
   std::string first_lines;

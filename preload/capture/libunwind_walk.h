@@ -25,9 +25,15 @@ class LibunwindWalk {
     Resolve(library, "_ULx86_64_step", &step_);
     Resolve(library, "_ULx86_64_get_reg", &get_register_);
     Resolve(library, "_ULx86_64_is_signal_frame", &is_signal_frame_);
+    Resolve(library, "_Ux86_64_flush_cache", &flush_cache_);
+    Resolve(library, "_ULx86_64_local_addr_space", &address_space_);
     return get_context_ != nullptr && init_local_ != nullptr && step_ != nullptr &&
-           get_register_ != nullptr && is_signal_frame_ != nullptr;
+           get_register_ != nullptr && is_signal_frame_ != nullptr && flush_cache_ != nullptr &&
+           address_space_ != nullptr;
   }
+
+  // What it remembers of code that may have been unloaded.
+  void Forget() const { flush_cache_(*address_space_, 0, 0); }
 
   // The stack from `start` on, a frame of the calling thread further out than this one; 0 when that
   // is not on the way.
@@ -53,8 +59,8 @@ class LibunwindWalk {
 
  private:
   template <typename Function>
-  static void Resolve(void* library, const char* name, Function* function) {
-    *function = reinterpret_cast<Function>(dlsym(library, name));
+  static void Resolve(void* library, const char* name, Function* symbol) {
+    *symbol = reinterpret_cast<Function>(dlsym(library, name));
   }
 
   int (*get_context_)(unw_context_t*) = nullptr;
@@ -62,6 +68,8 @@ class LibunwindWalk {
   int (*step_)(unw_cursor_t*) = nullptr;
   int (*get_register_)(unw_cursor_t*, unw_regnum_t, unw_word_t*) = nullptr;
   int (*is_signal_frame_)(unw_cursor_t*) = nullptr;
+  void (*flush_cache_)(unw_addr_space_t, unw_word_t, unw_word_t) = nullptr;
+  unw_addr_space_t* address_space_ = nullptr;
 };
 
 }  // namespace ollamatrace::capture

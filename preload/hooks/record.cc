@@ -47,8 +47,8 @@ inline __attribute__((always_inline)) void Emit(ThreadState* state, uint32_t sha
   ring->pending_shard.store(0, std::memory_order_release);
   if (__builtin_expect(((head + 1) & (kHintEvents - 1)) == 0, 0)) {
     state->released = ring->released.load(std::memory_order_acquire);
-    state->drain_due = !DrainHint(head + 1 - state->released >= state->capacity / 2) &&
-                       head + 1 >= kQuietEvents;
+    state->drain_due =
+        !DrainHint(head + 1 - state->released >= state->capacity / 2) && head + 1 >= kQuietEvents;
   }
 }
 
@@ -114,6 +114,15 @@ bool IsToBeRecorded(const void* block, size_t size, const capture::CallerFrame& 
   // later.
   if (young && !taken && t_thread.state != nullptr) CaptureStack(t_thread.state, caller);
   return taken;
+}
+
+void RecordGpu(EventKind kind, Domain domain, uint64_t address, uint64_t size, uint32_t stack) {
+  const Recording recording;
+  ThreadState* const state = State();
+  if (state == nullptr) return;
+  Emit(state, HeapShard(address), address,
+       PackEvent(kind, AllocFunction::kGpu, static_cast<uint8_t>(domain), size), stack);
+  StartDrainIfDue(state);
 }
 
 }  // namespace
@@ -208,6 +217,32 @@ void RecordUnmapFailed(const void* address, size_t length) {
   ThreadState* const state = State();
   if (state == nullptr) return;
   RecordMapping(EventKind::kUnmapFailed, address, length, AllocFunction::kMmap, 0, 0, state);
+}
+
+uint32_t RecordPlacedStack(const capture::CallerFrame& caller, uint32_t place) {
+  const Recording recording;
+  ThreadState* const state = State();
+  if (state == nullptr) return 0;
+  auto* const cache = reinterpret_cast<capture::ThreadUnwindCache*>(state->unwind_cache);
+  uintptr_t pcs[kMaxStackDepth];
+  pcs[0] = place;
+  const int own = place == 0 ? 0 : 1;
+  int limit = g_session.settings.depth;
+  if (limit > static_cast<int>(kMaxStackDepth) - own) limit = kMaxStackDepth - own;
+  const capture::UnwindResult walked = capture::Unwind(cache, caller, pcs + own, limit);
+  bool complete;
+  const StackId id =
+      g_session.stacks.Intern(&state->memo, pcs, walked.depth + own, walked.unchanged, &complete);
+  if (!complete) CountLoss(LossKind::kStackTableFull);
+  return static_cast<uint32_t>(id);
+}
+
+void RecordGpuAlloc(Domain domain, uint64_t address, uint64_t size, uint32_t stack) {
+  RecordGpu(EventKind::kAlloc, domain, address, size, stack);
+}
+
+void RecordGpuFree(Domain domain, uint64_t address) {
+  RecordGpu(EventKind::kFree, domain, address, 0, 0);
 }
 
 }  // namespace ollamatrace

@@ -77,6 +77,12 @@ void RecordMap(const void* address, size_t length, AllocFunction function, uint8
 void RecordUnmap(const void* address, size_t length);
 void RecordUnmapFailed(const void* address, size_t length);
 
+// Of a GPU domain, recorded by another library (capture_api.h). The guard is up.
+// The stack of `caller`, with a frame of no code at `place` inside of it.
+uint32_t RecordPlacedStack(const capture::CallerFrame& caller, uint32_t place);
+void RecordGpuAlloc(Domain domain, uint64_t address, uint64_t size, uint32_t stack);
+void RecordGpuFree(Domain domain, uint64_t address);
+
 }  // namespace ollamatrace
 
 #endif  // OLLAMATRACE_PRELOAD_HOOKS_RECORD_H_

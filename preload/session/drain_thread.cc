@@ -14,8 +14,10 @@
 #include "preload/drain/drain.h"
 #include "preload/drain/memory_map_sampler.h"
 #include "preload/drain/sampler.h"
+#include "preload/gpu/gpu_capture.h"
 #include "preload/hooks/real.h"
 #include "preload/session/session.h"
+#include "preload/session/snapshot.h"
 #include "preload/session/thread.h"
 
 namespace ollamatrace {
@@ -26,7 +28,7 @@ constexpr int kStartTries = 3;
 constexpr uint64_t kStartNs = 1'000'000'000;  // how long it may take to run
 constexpr uint64_t kFinishNs = 5'000'000'000;
 // The last look at the memory map is given up when it takes longer: the process wants to end.
-constexpr uint64_t kFinalMapNs = 200'000'000;
+constexpr uint64_t kWholeMapNs = 200'000'000;
 // It is not taken at the end of a process this young: there are many of them.
 constexpr uint64_t kWorthALookNs = 50'000'000;
 // Nodes whose space is reserved ahead, so that the target's threads need no system call for it.
@@ -102,6 +104,17 @@ bool StepMap() {
   return status == DrainStatus::kFull;
 }
 
+// A look at the memory map, from its beginning to its end.
+void TakeWholeMap() {
+  CloseMemoryMap(&g_memory_map);
+  g_map_found = false;
+  BeginMemoryMap(&g_memory_map, MonotonicNs());
+  while (g_memory_map.cost_ns < kWholeMapNs && StepMap()) {
+    if (g_map_found) Batch();
+  }
+  CloseMemoryMap(&g_memory_map);
+}
+
 void Sample() {
   SampleRecord record;
   TakeSample(&g_sampler, &record);
@@ -112,6 +125,7 @@ void Sample() {
     BeginMemoryMap(&g_memory_map, record.time_ns);
   }
   ReclaimDeadThreads();
+  SampleGpu();
   DrainStatus status = DrainStatus::kIdle;
   {
     const FutexLockHolder hold(&g_session.drain_lock);
@@ -156,6 +170,7 @@ void* Run(void*) {
       next_sample += interval;
       if (next_sample < now) next_sample = now + interval;
     }
+    ServeSnapshot(g_finish, [] { TakeWholeMap(); });
     const bool mapping = StepMap();
     if (status == DrainStatus::kProgress || mapping) {
       nap = kShortNapNs;
@@ -265,15 +280,8 @@ void TakeFinalSample() {
   // exit() may have been called by a handler that interrupted malloc, which holds its lock.
   g_sampler.mallinfo2 = nullptr;
   Sample();
-  CloseMemoryMap(&g_memory_map);
-  g_map_found = false;
-  const uint64_t now = MonotonicNs();
-  if (now < g_session.journal.header()->start_ns + kWorthALookNs) return;
-  BeginMemoryMap(&g_memory_map, now);
-  while (g_memory_map.cost_ns < kFinalMapNs && StepMap()) {
-    if (g_map_found) Batch();
-  }
-  CloseMemoryMap(&g_memory_map);
+  if (MonotonicNs() < g_session.journal.header()->start_ns + kWorthALookNs) return;
+  TakeWholeMap();
 }
 
 void ForgetDrainThread() {
@@ -289,6 +297,7 @@ void ForgetDrainThread() {
   g_memory_map.origin_ns = g_memory_map.not_before_ns = g_memory_map.due_ns = 0;
   g_memory_map.has_held = false;
   g_map_found = false;
+  ForgetSnapshot();
 }
 
 }  // namespace ollamatrace

@@ -15,6 +15,7 @@
 #include "preload/base/text.h"
 #include "preload/capture/modules.h"
 #include "preload/capture/unwinder.h"
+#include "preload/gpu/gpu_capture.h"
 #include "preload/hooks/sampling.h"
 #include "preload/session/drain_thread.h"
 #include "preload/session/files.h"
@@ -274,6 +275,7 @@ bool Start(bool forked) {
   g_gate->store(1, std::memory_order_release);
   if (forked) {
     RedefineModules();
+    RepeatGpuCapture();
   } else {
     if (!capture::InitUnwinder(settings->unwinder)) {
       RecordMessage("OLLAMATRACE_UNWINDER is ignored: no such unwinder can be loaded");
@@ -298,6 +300,7 @@ __attribute__((constructor)) void OnLoad() {
   const char* const folder = g_session.settings.folder;
   const int saved_errno = errno;
   if (folder == nullptr || folder[0] != '/') setenv("OLLAMATRACE_DIR", SessionFolder(), 1);
+  PrepareGpuCapture();
   errno = saved_errno;
 }
 

@@ -85,6 +85,13 @@ void ReadSettings(char* const* environment, const char* exe, Settings* settings)
       }
     } else if ((value = ValueOf(entry, "OLLAMATRACE_UNWINDER")) != nullptr) {
       settings->unwinder = value;
+    } else if ((value = ValueOf(entry, "OLLAMATRACE_CUPTI")) != nullptr) {
+      if (TextEquals(value, "off") || value[0] == '/') {
+        settings->cupti = value;
+      } else if (!TextEquals(value, "auto") && value[0] != '\0') {
+        complaints.Add("OLLAMATRACE_CUPTI", value,
+                       "auto, off or the absolute path of a libcupti.so is expected");
+      }
     } else if ((value = ValueOf(entry, "OLLAMATRACE_ONLY")) != nullptr) {
       settings->traced = value[0] == '\0' || InList(value, exe);
     }

@@ -16,6 +16,7 @@ struct Settings {
   const char* folder = nullptr;        // OLLAMATRACE_DIR; nullptr: the default
   const char* temporary = nullptr;     // TMPDIR; nullptr: /tmp
   const char* unwinder = nullptr;      // OLLAMATRACE_UNWINDER
+  const char* cupti = nullptr;         // OLLAMATRACE_CUPTI: nullptr (auto), "off", or a path
   Mode mode = Mode::kSurvivors;        // OLLAMATRACE_MODE
   uint64_t sample_bytes = 0;           // of mode sample: the mean distance; 0 in all others
   int depth = 128;                     // OLLAMATRACE_DEPTH, frames

@@ -1,5 +1,6 @@
 // scenarios NAME: a known use of the heap that leaves blocks behind, the same in every run;
-// compared with valgrind's "in use at exit", block for block.
+// compared with valgrind's "in use at exit", block for block. `scenarios NAME wait` waits at the
+// end to be looked at.
 #include <dlfcn.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -27,6 +28,8 @@
 #include <unordered_map>
 #include <utility>
 #include <vector>
+
+#include "tests/scan/await_scan.h"
 
 namespace {
 
@@ -262,8 +265,12 @@ int main(int argc, char** argv) {
       {"dlopen", Dlopen},
       {"underscore_exit", UnderscoreExit}};
   for (const auto& [name, run] : kScenarios) {
-    if (argc == 2 && strcmp(argv[1], name) == 0) {
-      run();
+    if (argc >= 2 && strcmp(argv[1], name) == 0) {
+      if (argc == 3 && strcmp(argv[2], "wait") == 0) {
+        ollamatrace::RunAndAwaitScan(run);
+      } else {
+        run();
+      }
       return 0;
     }
   }

@@ -21,7 +21,10 @@ __attribute__((noinline)) static void CallGoBack(void) {
 */
 import "C"
 
-import "os"
+import (
+	"os"
+	"strconv"
+)
 
 //go:noinline
 func innerOne() { C.KeepDirectly(61) }
@@ -39,10 +42,14 @@ func innerTwo() { C.KeepInCallback(62) }
 func outerTwo() { C.CallGoBack() }
 
 func main() {
+	rounds := 10
+	if n, err := strconv.Atoi(os.Getenv("GO_STACKS_ROUNDS")); err == nil {
+		rounds = n
+	}
 	done := make(chan bool)
 	for i := 0; i < 4; i++ {
 		go func() {
-			for k := 0; k < 10; k++ {
+			for k := 0; k < rounds; k++ {
 				outerOne()
 				outerTwo()
 			}

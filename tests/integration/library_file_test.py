@@ -12,6 +12,7 @@ HOOKS = {
     "malloc", "calloc", "realloc", "free", "posix_memalign", "aligned_alloc", "memalign", "valloc", "pvalloc",
     "free_sized", "free_aligned_sized", "mmap", "mmap64", "munmap", "mremap", "brk", "sbrk",
     "dlclose",  # when a module goes, its frames must be told from those of the next at its addresses
+    "ollamatrace_capture_api",  # the way in for libollamatrace-cupti.so
 }
 NEWEST_GLIBC = (2, 34)
 

@@ -14,7 +14,8 @@ extern "C" char** environ;
 namespace {
 
 bool Ours(const char* entry) {
-  return strncmp(entry, "LD_PRELOAD=", 11) == 0 || strncmp(entry, "OLLAMATRACE_", 12) == 0;
+  return strncmp(entry, "LD_PRELOAD=", 11) == 0 || strncmp(entry, "OLLAMATRACE_", 12) == 0 ||
+         strncmp(entry, "CUDA_INJECTION64_PATH=", 22) == 0;
 }
 
 }  // namespace
@@ -59,5 +60,5 @@ int main(int argc, char** argv) {
       &objects);
   printf("%d objects\n", objects);
   fflush(nullptr);
-  return system("env | grep -v -e ^LD_PRELOAD= -e ^OLLAMATRACE_ | sort");
+  return system("env | grep -v -e ^LD_PRELOAD= -e ^OLLAMATRACE_ -e ^CUDA_INJECTION64_PATH= | sort");
 }

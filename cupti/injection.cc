@@ -1,0 +1,202 @@
+// InitializeInjection: what the CUDA driver calls when it starts, in the library that
+// CUDA_INJECTION64_PATH names. Whatever goes wrong, the driver goes on; the reason is in the trace.
+
+#include <cupti.h>
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include <atomic>
+
+#include "cupti/callbacks.h"
+#include "cupti/driver_calls.h"
+#include "cupti/find_cupti.h"
+#include "formats/gpu_records.h"
+#include "preload/base/text.h"
+#include "preload/capture_api.h"
+
+extern "C" int __cxa_atexit(void (*)(void*), void*, void*);
+
+namespace ollamatrace::cupti {
+namespace {
+
+// CUDA 12.0's. Those before 13 count from 1; 13.0's is 130000.
+constexpr uint32_t kOldestApi = 18;
+
+struct Cupti {
+  decltype(&cuptiGetVersion) get_version;
+  decltype(&cuptiGetCallbackName) get_callback_name;
+  decltype(&cuptiSubscribe) subscribe;
+  decltype(&cuptiUnsubscribe) unsubscribe;
+  decltype(&cuptiEnableCallback) enable_callback;
+  decltype(&cuptiGetResultString) get_result_string;
+  DeviceOfContext get_device_id;
+};
+
+struct DriverCallName {
+  CUpti_CallbackId id;
+  const char* name;
+};
+constexpr DriverCallName kDriverCalls[] = {
+#define NAMED(function) {CUPTI_DRIVER_TRACE_CBID_##function, #function},
+    OLLAMATRACE_DRIVER_CALLS(NAMED)
+#undef NAMED
+};
+constexpr CUpti_CallbackId kResourceCalls[] = {
+#define NAMED(name) CUPTI_CBID_RESOURCE_##name,
+    OLLAMATRACE_RESOURCE_CALLS(NAMED)
+#undef NAMED
+};
+
+const OllamatraceCaptureApi* g_api = nullptr;
+FoundCupti g_found;
+char g_text[1024];  // the reason
+
+void Unavailable(const char* reason, const char* where) {
+  g_api->capture_state(static_cast<uint32_t>(GpuCaptureState::kUnavailable), reason, where);
+}
+
+const OllamatraceCaptureApi* FindApi() {
+  const auto find =
+      reinterpret_cast<OllamatraceCaptureApiFunction>(dlsym(RTLD_DEFAULT, OLLAMATRACE_CAPTURE_API));
+  return find == nullptr ? nullptr : find(OLLAMATRACE_CAPTURE_API_VERSION);
+}
+
+// 0: not known.
+int DriverVersion() {
+  void* const driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+  if (driver == nullptr) return 0;
+  const auto get =
+      reinterpret_cast<decltype(&cuDriverGetVersion)>(dlsym(driver, "cuDriverGetVersion"));
+  int version = 0;
+  if (get == nullptr || get(&version) != CUDA_SUCCESS) version = 0;
+  dlclose(driver);
+  return version;
+}
+
+// Of this library, with a slash at its end.
+void OwnFolder(char (&folder)[kMaxPath]) {
+  Dl_info info;
+  TextWriter text(folder, sizeof folder);
+  if (dladdr(&g_found, &info) == 0) return;
+  text.Put(info.dli_fname, static_cast<size_t>(BaseName(info.dli_fname) - info.dli_fname));
+}
+
+template <typename Function>
+bool Look(const char* name, Function* function) {
+  *function = reinterpret_cast<Function>(dlsym(g_found.handle, name));
+  if (*function != nullptr) return true;
+  TextWriter(g_text, sizeof g_text).Put("what was loaded has no ").Put(name).Put(": no libcupti");
+  return false;
+}
+
+bool LookUp(Cupti* cupti) {
+  return Look("cuptiGetVersion", &cupti->get_version) &&
+         Look("cuptiGetCallbackName", &cupti->get_callback_name) &&
+         Look("cuptiSubscribe", &cupti->subscribe) &&
+         Look("cuptiUnsubscribe", &cupti->unsubscribe) &&
+         Look("cuptiEnableCallback", &cupti->enable_callback) &&
+         Look("cuptiGetResultString", &cupti->get_result_string) &&
+         Look("cuptiGetDeviceId", &cupti->get_device_id);
+}
+
+// "cuptiSubscribe failed: CUPTI_ERROR_... (39)".
+TextWriter Failure(const Cupti& cupti, const char* function, CUptiResult result) {
+  const char* name = nullptr;
+  if (cupti.get_result_string(result, &name) != CUPTI_SUCCESS || name == nullptr) name = "error";
+  TextWriter text(g_text, sizeof g_text);
+  text.Put(function).Put(" failed: ").Put(name).Put(" (").Number(static_cast<uint64_t>(result));
+  text.Put(')');
+  return text;
+}
+
+// Whether this libcupti numbers the driver's calls as the headers did that this was built with.
+bool NamesAgree(const Cupti& cupti) {
+  for (const DriverCallName& call : kDriverCalls) {
+    const char* name = nullptr;
+    const CUptiResult result = cupti.get_callback_name(CUPTI_CB_DOMAIN_DRIVER_API, call.id, &name);
+    if (result == CUPTI_SUCCESS && name != nullptr && TextEquals(name, call.name)) continue;
+    TextWriter(g_text, sizeof g_text)
+        .Put("this libcupti calls ")
+        .Put(name == nullptr || result != CUPTI_SUCCESS ? "nothing" : name)
+        .Put(" what is ")
+        .Put(call.name)
+        .Put(" here (callback ")
+        .Number(call.id)
+        .Put(')');
+    return false;
+  }
+  return true;
+}
+
+bool Subscribe(const Cupti& cupti, uint32_t session) {
+  uint32_t api_version = 0;
+  CUptiResult result = cupti.get_version(&api_version);
+  if (result != CUPTI_SUCCESS) return Failure(cupti, "cuptiGetVersion", result), false;
+  if (api_version < kOldestApi) {
+    TextWriter(g_text, sizeof g_text)
+        .Put("this libcupti is too old (API version ")
+        .Number(api_version)
+        .Put("): CUDA 12 or newer is needed");
+    return false;
+  }
+  if (!NamesAgree(cupti)) return false;
+  InitCallbacks(g_api, session, cupti.get_device_id);
+  CUpti_SubscriberHandle subscriber = nullptr;
+  result = cupti.subscribe(&subscriber, OnCallback, nullptr);
+  if (result != CUPTI_SUCCESS) {
+    TextWriter text = Failure(cupti, "cuptiSubscribe", result);
+    if (result == CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED) {
+      text.Put(": another tool (nsys, ncu, cuda-gdb, compute-sanitizer, a profiler) has it");
+    }
+    return false;
+  }
+  // One by one: a whole domain would call back at each launch.
+  for (const DriverCallName& call : kDriverCalls) {
+    result = cupti.enable_callback(1, subscriber, CUPTI_CB_DOMAIN_DRIVER_API, call.id);
+    if (result != CUPTI_SUCCESS) break;
+  }
+  for (const CUpti_CallbackId id : kResourceCalls) {
+    if (result != CUPTI_SUCCESS) break;
+    result = cupti.enable_callback(1, subscriber, CUPTI_CB_DOMAIN_RESOURCE, id);
+  }
+  if (result == CUPTI_SUCCESS) return true;
+  // What was enabled would be half of the truth.
+  Failure(cupti, "cuptiEnableCallback", result);
+  cupti.unsubscribe(subscriber);
+  return false;
+}
+
+void Initialize() {
+  g_api = FindApi();
+  // Not traced: the variable was inherited from a process that is.
+  if (g_api == nullptr) return;
+  const uint32_t session = g_api->begin(__builtin_frame_address(0));
+  if (session == 0) return;
+  g_api->end();
+  const char* const wanted = getenv("OLLAMATRACE_CUPTI");
+  if (wanted != nullptr && TextEquals(wanted, "off")) return;
+  static char own_folder[kMaxPath];
+  OwnFolder(own_folder);
+  FindCupti(wanted, own_folder, DriverVersion(), &g_found);
+  if (g_found.handle == nullptr) {
+    return Unavailable("no libcupti was found (OLLAMATRACE_CUPTI can name one)", g_found.tried);
+  }
+  Cupti cupti;
+  if (!LookUp(&cupti) || !Subscribe(cupti, session)) {
+    return Unavailable(g_text, g_found.path);
+  }
+  __cxa_atexit([](void*) { OnProcessExit(); }, nullptr, nullptr);
+  pthread_atfork(nullptr, nullptr, OnForkInChild);
+  g_api->capture_state(static_cast<uint32_t>(GpuCaptureState::kActive), "", g_found.path);
+}
+
+}  // namespace
+}  // namespace ollamatrace::cupti
+
+// The driver's documentation does not say what it makes of the result; NVIDIA's samples give 1.
+extern "C" __attribute__((visibility("default"))) int InitializeInjection() {
+  static std::atomic<bool> called{false};
+  if (!called.exchange(true)) ollamatrace::cupti::Initialize();
+  return 1;
+}
