@@ -1,13 +1,14 @@
-// Pairs of malloc and free below deep stacks, as fast as they go (P1, P2, P3, P6, P9, P10).
+// Pairs of malloc and free below deep stacks, as fast as they go (P1, P2, P3, P6, P9).
 //
 //   bench_churn [--threads=1] [--pairs=1000000] [--stacks=1000] [--shape=every|inner]
-//               [--order=random|turn] [--frames=25] [--live=0]
+//               [--order=random|turn] [--frames=25] [--live=0] [--survive=0]
 //
 // Prints one line, "loop_ns T": the wall time from the first pair of any thread to the last one's
 // end. Each thread does `pairs` pairs. With one thread it is the main thread that does them. A
 // stack has `frames` frames, from the function that calls malloc to _start, or to clone in other
 // threads. `random`: each pair has one of the stacks, drawn evenly; `turn`: one after the other.
-// A block is freed at once, or, with `live`, when its thread has allocated so many more.
+// A block is freed at once, or, with `live`, when its thread has allocated so many more;
+// with `survive`, one in so many is never freed.
 #include <pthread.h>
 #include <time.h>
 
@@ -35,6 +36,7 @@ struct Options {
   uint64_t stacks = 1000;
   uint64_t frames = 25;
   uint64_t live = 0;
+  uint64_t survive = 0;
   Shape shape = Shape::kEveryFrame;
   bool random = true;
 };
@@ -62,6 +64,7 @@ uint64_t Now() {
   uint64_t turn = 0;
   std::vector<void*> ring(options.live, nullptr);
   uint64_t oldest = 0;
+  uint64_t until_survivor = options.survive;
   pthread_barrier_wait(thread->together);
   thread->begin_ns = Now();
   for (uint64_t i = 0; i < options.pairs; ++i) {
@@ -74,6 +77,10 @@ uint64_t Now() {
       turn = turn + 1 == options.stacks ? 0 : turn + 1;
     }
     void* block = AllocateBelow(PathOfStack(stack, depth, options.shape), depth, kBlockBytes);
+    if (until_survivor != 0 && --until_survivor == 0) {
+      until_survivor = options.survive;
+      continue;
+    }
     if (options.live != 0) {
       std::swap(block, ring[oldest]);
       oldest = oldest + 1 == options.live ? 0 : oldest + 1;
@@ -94,6 +101,7 @@ int Run(int argc, char** argv) {
         NumberOption(argv[i], "--stacks=", 1, uint64_t{1} << 20, &options.stacks) ||
         NumberOption(argv[i], "--frames=", 20, 60, &options.frames) ||
         NumberOption(argv[i], "--live=", 0, 1'000'000, &options.live) ||
+        NumberOption(argv[i], "--survive=", 0, UINT64_MAX, &options.survive) ||
         ChoiceOption(argv[i], "--shape=every", "--shape=inner", &options.shape, Shape::kEveryFrame,
                      Shape::kInnerTen) ||
         ChoiceOption(argv[i], "--order=random", "--order=turn", &options.random, true, false);

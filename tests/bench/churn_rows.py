@@ -89,16 +89,30 @@ def lines_of(results, name, workload, goal=None):
     return [loop, line(results, name, "  the same, whole process with start and exit", WHOLE)]
 
 
-def p1(bench):
+def plain_churn(bench, name, workload, arguments, goal=None):
     pairs = PAIRS // 20 if bench.quick else PAIRS
-    lines = []
-    for name, workload, arguments, goal in (
-            ("P1", "churn, 25 frames, 1000 stacks that branch at every depth", [f"--stacks={STACKS}"], 0.20),
-            ("P1b", "P1, only the inner ten frames differ", [f"--stacks={STACKS}", "--shape=inner"], None),
-            ("P1c", "P1, one stack", ["--stacks=1"], None)):
-        lines += lines_of(bench.in_turn(variants(bench, pairs, arguments)), name, workload, goal)
+    return lines_of(bench.in_turn(variants(bench, pairs, arguments)), name, workload, goal)
+
+
+def p1(bench):
+    lines = plain_churn(bench, "P1", "churn, 25 frames, 1000 stacks that branch at every depth", [f"--stacks={STACKS}"], 0.20)
     lines[0].notes.append(f"the figure is ours / heaptrack's; jemalloc and gperftools do a {SLOW}th of the pairs here and in "
                           "P2 and P3: their cost does not depend on it")
+    return lines
+
+
+def p1b(bench):
+    return plain_churn(bench, "P1b", "P1, only the inner ten frames differ", [f"--stacks={STACKS}", "--shape=inner"])
+
+
+def p1c(bench):
+    return plain_churn(bench, "P1c", "P1, one stack", ["--stacks=1"])
+
+
+def p1d(bench):
+    lines = plain_churn(bench, "P1d", "P1, 64 blocks live: none is freed right after it was allocated",
+                        [f"--stacks={STACKS}", "--live=64"])
+    lines[0].notes.append("the drain folds a block that is freed by its thread's next event in passing; here it cannot")
     return lines
 
 

@@ -17,6 +17,10 @@ class Failed(Exception):
     """A measurement cannot be taken; the text says why, in one line."""
 
 
+class Missing(Failed):
+    """What a measurement needs is not on this machine and cannot be fetched."""
+
+
 class Bench:
     """Where things are, how often they run, and the scratch folder that goes at the end.
 
@@ -52,16 +56,20 @@ class Bench:
         """The path of what a run has left in the scratch folder."""
         return os.path.join(self.scratch, name)
 
+    def environment(self, variables):
+        """This process's environment without any tracer's, with these variables."""
+        kept = {name: value for name, value in os.environ.items()
+                if name not in ("LD_PRELOAD", "MALLOC_CONF", "HEAPPROFILE", "DUMP_HEAPTRACK_OUTPUT")
+                and not name.startswith(("OLLAMATRACE_", "TCMALLOC_"))}
+        return {**kept, **variables}
+
     def command(self, argv, variables=None, cwd=None, timeout=COMMAND_SECONDS, stdin=None):
         """Runs `argv` with these variables on top of this environment and returns its Run; Failed when it cannot start."""
-        environment = {name: value for name, value in os.environ.items()
-                       if name not in ("LD_PRELOAD", "MALLOC_CONF", "HEAPPROFILE", "DUMP_HEAPTRACK_OUTPUT")
-                       and not name.startswith(("OLLAMATRACE_", "TCMALLOC_"))}
         result = self.path("meter.txt")
         assignments = [f"{name}={value}" for name, value in (variables or {}).items()]
         try:
             done = subprocess.run(
-                [self.program("bench_meter"), result, *assignments, "--", *argv], env=environment, cwd=cwd or self.scratch,
+                [self.program("bench_meter"), result, *assignments, "--", *argv], env=self.environment({}), cwd=cwd or self.scratch,
                 stdin=stdin if stdin is not None else subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 timeout=timeout, check=False)
         except subprocess.TimeoutExpired:

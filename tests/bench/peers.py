@@ -2,7 +2,7 @@
 
 import glob
 
-from measure import Failed
+from measure import Missing
 
 HEAPTRACK_PRELOAD = ("/usr/lib/heaptrack/libheaptrack_preload.so", "/usr/lib/*/heaptrack/libheaptrack_preload.so")
 JEMALLOC = ("/usr/lib/*/libjemalloc.so.2",)
@@ -21,7 +21,7 @@ def find(patterns, package):
         found = sorted(glob.glob(pattern))
         if found:
             return found[0]
-    raise Failed(f"{package} is not installed")
+    raise Missing(f"{package} is not installed")
 
 
 def untraced(_bench):
