@@ -1,8 +1,5 @@
 #include "analyzer/cli/arguments.h"
 
-#include <cmath>
-
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -82,32 +79,6 @@ std::string DescribeOptions(const std::vector<Option>& options) {
     }
   }
   return text;
-}
-
-absl::Status ParseBytes(absl::string_view text, uint64_t& bytes) {
-  double unit = 1;
-  absl::string_view number = text;
-  const size_t end = number.find_first_not_of("0123456789.");
-  if (end != absl::string_view::npos) {
-    const std::string suffix = absl::AsciiStrToUpper(number.substr(end));
-    number = number.substr(0, end);
-    static constexpr absl::string_view kLetters = "KMGT";
-    const size_t letter = kLetters.find(suffix[0]);
-    const absl::string_view more = absl::string_view(suffix).substr(1);
-    if (suffix == "B") {
-      unit = 1;
-    } else if (letter != absl::string_view::npos && (more.empty() || more == "B" || more == "IB")) {
-      unit = std::pow(1024.0, static_cast<double>(letter) + 1);
-    } else {
-      number = "";
-    }
-  }
-  double value = 0;
-  if (!absl::SimpleAtod(number, &value) || value < 0 || value * unit > 9e18) {
-    return absl::InvalidArgumentError("not a size; give bytes, or 64K, 1M, 2G");
-  }
-  bytes = static_cast<uint64_t>(std::llround(value * unit));
-  return absl::OkStatus();
 }
 
 absl::Status ParseCount(absl::string_view text, uint64_t& count) {

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "analyzer/text/units.h"
 
 namespace ollamatrace {
 
@@ -31,10 +32,6 @@ absl::Status ParseArguments(const std::vector<std::string>& arguments,
 
 // One line or more for each option.
 std::string DescribeOptions(const std::vector<Option>& options);
-
-// "4096", "64K", "1M", "2G", "1.5MiB": bytes; K, M and G are powers of 1024. InvalidArgument
-// otherwise.
-absl::Status ParseBytes(absl::string_view text, uint64_t& bytes);
 
 absl::Status ParseCount(absl::string_view text, uint64_t& count);
 

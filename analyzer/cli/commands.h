@@ -10,6 +10,7 @@ namespace ollamatrace {
 int ReportCommand(const std::vector<std::string>& words);
 int FragCommand(const std::vector<std::string>& words);
 int LeaksCommand(const std::vector<std::string>& words);
+int CheckCommand(const std::vector<std::string>& words);
 int DiffCommand(const std::vector<std::string>& words);
 int TimelineCommand(const std::vector<std::string>& words);
 int HtmlCommand(const std::vector<std::string>& words);

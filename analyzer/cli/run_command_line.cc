@@ -17,13 +17,15 @@ constexpr char kHelp[] =
     "       ollama-leakview html [OPTION...] PATH... -o FILE  one page to look at, offline\n"
     "       ollama-leakview scan PID                   which blocks of a process nothing points "
     "to\n"
+    "       ollama-leakview check [OPTION...] PATH...  holds a session against budgets, for CI\n"
     "       ollama-leakview record [OPTION...] -- CMD  runs a command under the library\n"
     "       ollama-leakview VERB --help | --version\n"
     "\n"
     "Example: ollama-leakview record -o /tmp/trace -- ollama serve\n"
     "         ollama-leakview /tmp/trace\n"
     "\n"
-    "Exit code 0: fine; 2: usage; 3: input that cannot be read (what could be read was "
+    "Exit code 0: fine; 1: a budget is broken (check); 2: usage; 3: input that cannot be read "
+    "(what could be read was "
     "reported).\n";
 
 struct Verb {
@@ -31,10 +33,17 @@ struct Verb {
   int (*run)(const std::vector<std::string>& words);
 };
 
-constexpr Verb kVerbs[] = {{"report", ReportCommand}, {"leaks", LeaksCommand},
-                           {"frag", FragCommand},     {"timeline", TimelineCommand},
-                           {"diff", DiffCommand},     {"html", HtmlCommand},
-                           {"scan", ScanCommand},     {"record", RecordCommand}};
+constexpr Verb kVerbs[] = {
+    {"report", ReportCommand},
+    {"leaks", LeaksCommand},
+    {"frag", FragCommand},
+    {"timeline", TimelineCommand},
+    {"diff", DiffCommand},
+    {"html", HtmlCommand},
+    {"scan", ScanCommand},
+    {"check", CheckCommand},
+    {"record", RecordCommand},
+};
 
 }  // namespace
 

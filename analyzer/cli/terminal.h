@@ -15,6 +15,7 @@ namespace ollamatrace {
 
 // Exit codes, also in the README.
 inline constexpr int kExitFine = 0;
+inline constexpr int kExitBroken = 1;  // a budget is
 inline constexpr int kExitUsage = 2;
 inline constexpr int kExitUnreadable = 3;
 

@@ -3,36 +3,13 @@
 #include <set>
 #include <string>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+#include "analyzer/text/units.h"
 
 namespace ollamatrace {
 namespace {
-
-// Seconds, or a negative number when `text` is no duration.
-double ParseSeconds(absl::string_view text) {
-  absl::ConsumePrefix(&text, "+");
-  double unit = 1;
-  if (absl::ConsumeSuffix(&text, "ms")) {
-    unit = 1e-3;
-  } else if (absl::ConsumeSuffix(&text, "s")) {
-    unit = 1;
-  } else if (absl::ConsumeSuffix(&text, "m")) {
-    unit = 60;
-  } else if (absl::ConsumeSuffix(&text, "h")) {
-    unit = 3600;
-  } else if (absl::ConsumeSuffix(&text, "d")) {
-    unit = 86400;
-  }
-  double value = 0;
-  if (text.empty() || text.find_first_not_of("0123456789.") != absl::string_view::npos ||
-      !absl::SimpleAtod(text, &value)) {
-    return -1;
-  }
-  return value * unit;
-}
 
 std::string ListOfMarks(const std::vector<Mark>& marks) {
   constexpr size_t kShown = 12;
@@ -48,8 +25,10 @@ std::string ListOfMarks(const std::vector<Mark>& marks) {
 
 absl::StatusOr<uint64_t> ResolveTime(absl::string_view reference, uint64_t session_start_ns,
                                      const std::vector<Mark>& marks) {
-  const double seconds = ParseSeconds(reference);
-  if (seconds >= 0) {
+  absl::string_view time = reference;
+  absl::ConsumePrefix(&time, "+");
+  double seconds = 0;
+  if (ParseSeconds(time, seconds).ok()) {
     const double room = static_cast<double>(~session_start_ns);
     if (seconds * 1e9 >= room) return ~uint64_t{0};
     return session_start_ns + static_cast<uint64_t>(seconds * 1e9);

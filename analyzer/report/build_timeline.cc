@@ -32,8 +32,9 @@ double SecondsOf(const SessionHistory& session, uint64_t time_ns) {
 }
 
 // The kernel's figure at the last sample before each moment.
-ReportCurve RssCurve(const SessionHistory& session, const ProcessHistory& process,
-                     const StepCurve& life, absl::Span<const double> times) {
+ReportCurve GaugeCurve(const SessionHistory& session, const ProcessHistory& process,
+                       uint64_t SampleRecord::*gauge_of, const StepCurve& life,
+                       absl::Span<const double> times) {
   ReportCurve curve(times.size());
   bool any = false;
   size_t next = 0;
@@ -41,7 +42,7 @@ ReportCurve RssCurve(const SessionHistory& session, const ProcessHistory& proces
   for (size_t i = 0; i < times.size(); ++i) {
     while (next < process.timeline.size() &&
            SecondsOf(session, process.timeline[next].sample.time_ns) <= times[i]) {
-      const uint64_t gauge = process.timeline[next].sample.rss_anon;
+      const uint64_t gauge = process.timeline[next].sample.*gauge_of;
       if (gauge != kUnknownGauge) last = static_cast<double>(gauge);
       ++next;
     }
@@ -90,7 +91,10 @@ ReportTimeline BuildTimeline(const SessionHistory& session,
       const StepCurve steps = CurveOfDomain(session, process, key.first, key.second);
       AddCurve(steps, timeline.times, curve.bytes);
       if (curves.rss_anon.empty()) {
-        curves.rss_anon = RssCurve(session, process, steps, timeline.times);
+        curves.rss_anon =
+            GaugeCurve(session, process, &SampleRecord::rss_anon, steps, timeline.times);
+        curves.open_files =
+            GaugeCurve(session, process, &SampleRecord::open_files, steps, timeline.times);
       }
       curves.domains.push_back(std::move(curve));
     }

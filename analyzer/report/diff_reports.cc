@@ -45,7 +45,8 @@ struct Stack {
 
 std::vector<Stack> Stacks(const Report& report) {
   std::map<std::pair<Kind, std::vector<std::string>>, Stack> stacks;
-  for (const ReportGroup& group : report.groups) {
+  for (size_t index = 0; index < report.groups.size(); ++index) {
+    const ReportGroup& group = report.groups[index];
     Stack fresh;
     fresh.kind = {group.processes.empty() ? "" : report.processes[group.processes[0]].name,
                   group.domain, group.mapping};
@@ -69,6 +70,7 @@ std::vector<Stack> Stacks(const Report& report) {
       fresh.blamed_frame = group.blamed_frame;
       stack = std::move(fresh);
     }
+    stack.side.groups.push_back(index);
     stack.side.live_bytes += group.live_bytes;
     stack.side.live_blocks += group.live_blocks;
     stack.side.allocations += group.allocations;

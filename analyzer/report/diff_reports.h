@@ -20,6 +20,7 @@ struct DiffSide {
   uint64_t allocations = 0;
   std::string verdict;  // of the largest part; empty: there is no such group
   std::optional<double> bytes_per_request;
+  std::vector<size_t> groups;  // indices into the report's groups
 };
 
 struct DiffEntry {

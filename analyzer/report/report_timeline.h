@@ -60,7 +60,9 @@ struct ReportProcessCurves {
     ReportCurve bytes;
   };
   std::vector<DomainCurve> domains;
-  ReportCurve rss_anon;  // as the kernel says; empty when it never did
+  // As the kernel says; empty when it never did.
+  ReportCurve rss_anon;
+  ReportCurve open_files;  // sockets among them
 };
 
 struct ReportTimeline {

@@ -1,5 +1,8 @@
 #include "analyzer/text/units.h"
 
+#include <utility>
+#include <vector>
+
 #include "gtest/gtest.h"
 
 namespace ollamatrace {
@@ -34,6 +37,23 @@ TEST(FormatSeconds, EveryUnit) {
   EXPECT_EQ(FormatSeconds(3 * 3600 + 12 * 60), "3 h 12 min");
   EXPECT_EQ(FormatSeconds(52 * 3600), "2 d 4 h");
   EXPECT_EQ(FormatSeconds(1e300), "long");
+}
+
+TEST(ParseSeconds, EveryUnit) {
+  double seconds = 0;
+  for (const auto& [text, expected] : std::vector<std::pair<const char*, double>>{{"90", 90},
+                                                                                  {"90s", 90},
+                                                                                  {"250ms", 0.25},
+                                                                                  {"5m", 300},
+                                                                                  {"5min", 300},
+                                                                                  {"1.5h", 5400},
+                                                                                  {"3d", 259200}}) {
+    EXPECT_TRUE(ParseSeconds(text, seconds).ok()) << text;
+    EXPECT_DOUBLE_EQ(seconds, expected) << text;
+  }
+  for (const char* text : {"", "s", "-5s", "5 min", "1e3", "nan", "5minutes"}) {
+    EXPECT_FALSE(ParseSeconds(text, seconds).ok()) << text;
+  }
 }
 
 }  // namespace
