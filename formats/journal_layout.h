@@ -233,6 +233,22 @@ enum class JournalState : uint32_t {
   kStopped = 3,   // recording ended early (disk full); what is here is part of the trace
 };
 
+// Private memory of the library's own, listed in its own memory: what the process holds for it is
+// told apart from what it holds for itself. Nothing of it is ever unmapped.
+struct OwnMapping {
+  std::atomic<uint64_t> begin;  // 0: being added
+  uint64_t length;
+};
+
+// More is not listed: one for each of 4096 threads, and some.
+inline constexpr uint32_t kMaxOwnMappings = 4160;
+
+struct OwnMappings {
+  std::atomic<uint32_t> used;  // entries; may be more than there are
+  uint32_t unused;
+  OwnMapping list[kMaxOwnMappings];
+};
+
 inline constexpr int kLossKinds = 6;  // values of LossKind
 
 inline constexpr uint64_t kPauseNs = 20'000'000;  // the longest pause that a reader may ask for
@@ -251,7 +267,8 @@ struct JournalHeader {
   uint32_t unused0;
   uint32_t pool_capacity;  // entries; at most kMaxBlocks
   uint32_t unused1;
-  uint64_t unused2[5];
+  uint64_t own_mappings;  // address of the OwnMappings in the process
+  uint64_t unused2[4];
 
   // The drain's line: changed in batches.
   alignas(64) std::atomic<uint64_t> commit_sequence;  // odd during a batch

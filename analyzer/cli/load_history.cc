@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "analyzer/load/live_memory_map.h"
 #include "analyzer/load/scan_file.h"
 #include "analyzer/load/session.h"
@@ -50,7 +51,9 @@ absl::Status SetWindow(const Session& session, const LoadOptions& options, Repla
 
 // As it is now is better than as it was at the library's last look; that one will do, too.
 void AddLiveMemoryMap(const TraceFile& trace, Replay& replay) {
-  const absl::StatusOr<std::string> body = ReadLiveMemoryMap(PeekTrace(trace.path).pid);
+  const std::string stem(absl::StripSuffix(trace.path, ".zst"));
+  const absl::StatusOr<std::string> body =
+      ReadLiveMemoryMap(PeekTrace(trace.path).pid, OwnMappingsAddress(stem + ".journal"));
   if (!body.ok()) return;
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);

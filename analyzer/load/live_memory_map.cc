@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <fstream>
 #include <memory>
 #include <vector>
@@ -16,6 +18,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "formats/encode.h"
+#include "formats/journal_layout.h"
 #include "formats/memory_map.h"
 #include "formats/memory_map_builder.h"
 
@@ -40,12 +43,13 @@ constexpr uint64_t kExclusive = uint64_t{1} << 56;  // in pagemap (proc(5))
 
 class Look {
  public:
-  Look(uint32_t pid, size_t max_bytes, bool is_copy)
+  Look(uint32_t pid, size_t max_bytes, bool is_copy, uint64_t own_mappings)
       : pid_(static_cast<pid_t>(pid)),
         folder_(absl::StrCat("/proc/", pid)),
         page_bytes_(static_cast<uint64_t>(sysconf(_SC_PAGESIZE))),
         pagemap_(open(absl::StrCat(folder_, "/pagemap").c_str(), O_RDONLY | O_CLOEXEC)),
         is_copy_(is_copy),
+        own_mappings_(own_mappings),
         body_(max_bytes) {
     builder_.Begin(body_.data(), body_.size(), page_bytes_);
   }
@@ -68,6 +72,7 @@ class Look {
     if (parser.Last(&area)) Take(area);
     LookAtHeaps();
     LookAtThreads();
+    LookAtOwnMappings();
     const size_t size = builder_.Finish();
     return std::string(body_.begin(), body_.begin() + static_cast<std::ptrdiff_t>(size));
   }
@@ -130,11 +135,28 @@ class Look {
     }
   }
 
+  void LookAtOwnMappings() {
+    if (own_mappings_ == 0) return;
+    // Plain words, as they are in the process: a count in half a word, then pairs.
+    std::vector<uint64_t> words(sizeof(OwnMappings) / 8);
+    iovec local = {words.data(), words.size() * 8};
+    iovec remote = {reinterpret_cast<void*>(own_mappings_), words.size() * 8};
+    if (process_vm_readv(pid_, &local, 1, &remote, 1, 0) != static_cast<ssize_t>(local.iov_len)) {
+      return;
+    }
+    const uint64_t used = std::min<uint64_t>(words[0] & 0xffffffff, kMaxOwnMappings);
+    for (uint64_t i = 0; i < used; ++i) {
+      const uint64_t begin = words[1 + 2 * i], length = words[2 + 2 * i];
+      if (begin != 0) builder_.AddOwn(begin, length);
+    }
+  }
+
   const pid_t pid_;
   const std::string folder_;
   const uint64_t page_bytes_;
   const FileCloser pagemap_;
   const bool is_copy_;
+  const uint64_t own_mappings_;
   std::vector<uint8_t> body_;
   std::vector<uint64_t> heaps_;
   MemoryMapBuilder builder_;
@@ -142,12 +164,28 @@ class Look {
 
 }  // namespace
 
-absl::StatusOr<std::string> ReadLiveMemoryMap(uint32_t pid) {
-  return Look(pid, kMaxMemoryMapBytes, /*is_copy=*/false).Run();
+uint64_t OwnMappingsAddress(const std::string& journal) {
+  const FileCloser file(open(journal.c_str(), O_RDONLY | O_CLOEXEC));
+  std::vector<char> bytes(sizeof(JournalHeader));
+  if (file.fd() < 0 ||
+      pread(file.fd(), bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) {
+    return 0;
+  }
+  uint32_t version;
+  uint64_t address;
+  memcpy(&version, bytes.data() + offsetof(JournalHeader, version), sizeof version);
+  memcpy(&address, bytes.data() + offsetof(JournalHeader, own_mappings), sizeof address);
+  const bool known =
+      memcmp(bytes.data(), kJournalMagic, sizeof kJournalMagic) == 0 && version == kJournalVersion;
+  return known ? address : 0;
+}
+
+absl::StatusOr<std::string> ReadLiveMemoryMap(uint32_t pid, uint64_t own_mappings) {
+  return Look(pid, kMaxMemoryMapBytes, /*is_copy=*/false, own_mappings).Run();
 }
 
 absl::StatusOr<std::string> ReadCopyMemoryMap(uint32_t pid) {
-  return Look(pid, kMaxDecodedMapBytes, /*is_copy=*/true).Run();
+  return Look(pid, kMaxDecodedMapBytes, /*is_copy=*/true, /*own_mappings=*/0).Run();
 }
 
 }  // namespace ollamatrace

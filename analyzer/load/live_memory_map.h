@@ -9,11 +9,15 @@
 
 namespace ollamatrace {
 
-// A MemoryMap record's body, without the tracer's own mappings, which cannot be told from outside.
+// Where the library in a process lists its own mappings, by the process's journal; 0 when it does
+// not say.
+uint64_t OwnMappingsAddress(const std::string& journal);
+
+// A MemoryMap record's body. `own_mappings`: see above; 0: without the tracer's.
 // NotFound: no such process; PermissionDenied: its /proc files are closed to us (they are open to
 // its user, for a program that may be dumped).
 // A process with more than fits into a record is cut.
-absl::StatusOr<std::string> ReadLiveMemoryMap(uint32_t pid);
+absl::StatusOr<std::string> ReadLiveMemoryMap(uint32_t pid, uint64_t own_mappings = 0);
 
 // The same of a forked copy, all of whose pages are its parent's, too: they cannot be told from the
 // page of zeros, which counts as held. Up to kMaxDecodedMapBytes.

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "formats/journal_layout.h"
 #include "formats/memory_map.h"
 
 namespace ollamatrace {
@@ -43,6 +44,28 @@ TEST(LiveMemoryMapTest, TellsThePagesOfAnotherProcess) {
   waitpid(child, nullptr, 0);
   EXPECT_EQ(ReadLiveMemoryMap(static_cast<uint32_t>(child)).status().code(),
             absl::StatusCode::kNotFound);
+}
+
+TEST(LiveMemoryMapTest, TellsTheTracersMappingsByItsOwnList) {
+  static OwnMappings own;
+  own.list[0].begin = 0x10000;
+  own.list[0].length = 0x2000;
+  own.list[2].begin = 0x40000;  // the second one is being added
+  own.list[2].length = 0x1000;
+  own.used = 3;
+  const auto pid = static_cast<uint32_t>(getpid());
+  const absl::StatusOr<std::string> body = ReadLiveMemoryMap(pid, reinterpret_cast<uint64_t>(&own));
+  ASSERT_TRUE(body.ok()) << body.status();
+  const absl::StatusOr<MemoryMap> map = DecodeMemoryMap(1, 4096, *body);
+  ASSERT_TRUE(map.ok()) << map.status();
+  ASSERT_EQ(map->own.size(), 2u);
+  EXPECT_EQ(map->own[0].begin, 0x10000u);
+  EXPECT_EQ(map->own[0].end, 0x12000u);
+  EXPECT_EQ(map->own[1].begin, 0x40000u);
+  // An address that is none, and a file that is no journal.
+  EXPECT_TRUE(ReadLiveMemoryMap(pid, 8).ok());
+  EXPECT_EQ(OwnMappingsAddress("/proc/self/maps"), 0u);
+  EXPECT_EQ(OwnMappingsAddress("/nowhere.journal"), 0u);
 }
 
 // The pages of a fork's child are all its parent's, and some are the page of zeros.

@@ -31,11 +31,12 @@ std::optional<MemoryLayout> LayoutRecorder::Finish(uint64_t page_bytes, std::vec
   if (!map.ok()) return std::nullopt;
   MemoryLayout layout;
   layout.map = *std::move(map);
-  // A look from outside does not tell what is the tracer's own; the one before from inside did.
-  if (layout.map.own.empty()) {
+  // A look from outside does not tell which threads are the tracer's, and maybe not which mappings;
+  // the one before from inside did.
+  if (layout.map.own_threads.empty()) {
     absl::StatusOr<MemoryMap> earlier = DecodeMemoryMap(map_ns_, page_bytes, earlier_body_);
     if (earlier.ok()) {
-      layout.map.own = std::move(earlier->own);
+      if (layout.map.own.empty()) layout.map.own = std::move(earlier->own);
       for (const uint64_t thread : earlier->own_threads) {
         if (std::erase(layout.map.threads, thread) > 0) layout.map.own_threads.push_back(thread);
       }

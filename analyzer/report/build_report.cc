@@ -13,6 +13,7 @@
 #include "absl/strings/string_view.h"
 #include "analyzer/diagnose/group_history.h"
 #include "analyzer/diagnose/phases.h"
+#include "analyzer/diagnose/reachability_verdict.h"
 #include "analyzer/diagnose/verdict.h"
 #include "analyzer/report/build_gpu.h"
 #include "analyzer/report/build_memory.h"
@@ -564,25 +565,6 @@ class Builder {
     if (it != history.scan->stacks.end()) sum.lost->Add(it->second);
   }
 
-  // What a scan saw, as a sentence of evidence; nothing where nothing is lost.
-  void AddLostEvidence(const Sum& sum, ReportGroup& group) const {
-    if (!sum.lost) return;
-    group.lost = LostOf(*sum.lost);
-    std::vector<std::string> parts;
-    const auto add = [&](const char* name, const BlockSum& blocks) {
-      if (blocks.blocks == 0) return;
-      parts.push_back(absl::StrCat(name, " lost: ", FormatCount(blocks.bytes), " bytes in ",
-                                   FormatCount(blocks.blocks),
-                                   blocks.blocks == 1 ? " block" : " blocks"));
-    };
-    add("definitely", sum.lost->definitely);
-    add("indirectly", sum.lost->indirectly);
-    add("possibly", sum.lost->possibly);
-    if (parts.empty()) return;
-    group.evidence.push_back(absl::StrCat(absl::StrJoin(parts, ", "), " (scan at ",
-                                          FormatSeconds(Seconds(sum.scan_ns)), ")"));
-  }
-
   StackNames NamesOf(const std::vector<uint32_t>& frames) const {
     StackNames names;
     for (const uint32_t index : frames) {
@@ -623,15 +605,19 @@ class Builder {
       of = sum.processes[i];
       chosen = std::move(diagnosis);
     }
+    group.growth_bytes = static_cast<int64_t>(std::llround(growth));
+    // What is within the chance of the draw is no growth.
+    const double doubt = group.errors ? 2 * group.errors->live_bytes : 0;
+    group.growing = growth > doubt && group.allocations > 1;
+    if (sum.lost) {
+      group.lost = LostOf(*sum.lost);
+      ApplyScan({*sum.lost, Seconds(sum.scan_ns), group.live_bytes, group.growing}, chosen);
+    }
     group.verdict = VerdictName(chosen.verdict);
     group.leaks =
         GrowsWithoutBound(chosen.verdict) || chosen.verdict == Verdict::kRetainedAfterUnload;
     group.confidence = chosen.confidence;
-    group.growth_bytes = static_cast<int64_t>(std::llround(growth));
     group.warm = chosen.warm_seconds;
-    // What is within the chance of the draw is no growth.
-    const double doubt = group.errors ? 2 * group.errors->live_bytes : 0;
-    group.growing = growth > doubt && group.allocations > 1;
     group.bytes_per_request = RateOf(chosen.per_request);
     group.bytes_per_token = RateOf(chosen.per_token);
     group.bytes_per_hour = RateOf(chosen.per_hour);
@@ -646,7 +632,6 @@ class Builder {
           absl::StrCat("in ", sum.parts.size(), " processes; the verdict is of ",
                        report_.processes[of].name, " [", report_.processes[of].pid, "]"));
     }
-    AddLostEvidence(sum, group);
     group.site = std::move(chosen.site);
     group.advice = std::move(chosen.advice);
     if (group.live_blocks == 0) {  // it keeps nothing: there is nothing to judge

@@ -1,30 +1,18 @@
 #ifndef OLLAMATRACE_PRELOAD_BASE_OWN_MEMORY_H_
 #define OLLAMATRACE_PRELOAD_BASE_OWN_MEMORY_H_
 
-// Private memory of the library's own, of which a list is kept: what the process holds for us is
-// told apart from what it holds for itself. (Kernels that know names of anonymous mappings are too
-// few.) Nothing of it is ever unmapped.
+// Private memory of the library's own, of which a list is kept. (Kernels that know names of
+// anonymous mappings are too few.)
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 
+#include "formats/journal_layout.h"
 #include "preload/base/sys.h"
 
 namespace ollamatrace {
 
-// More is not listed: one for each of 4096 threads, and some.
-inline constexpr uint32_t kMaxOwnMappings = 4160;
-
-struct OwnMapping {
-  std::atomic<uint64_t> begin;
-  uint64_t length;
-};
-
-struct OwnMappings {
-  std::atomic<uint32_t> used;
-  OwnMapping list[kMaxOwnMappings];
-};
 inline constinit OwnMappings g_own_mappings{};
 
 // As sys::MmapPrivate. Any thread, any time.

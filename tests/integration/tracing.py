@@ -157,6 +157,19 @@ class TestCase(unittest.TestCase):
         for count in ("lost_events", "unmatched_frees", "allocations_over_live", "unreadable_traces", "damaged_chunks"):
             self.assertEqual(coverage[count], 0, (count, coverage))
 
+    def assert_accounted(self, process):
+        """The rows add up to the process's anonymous memory, under 5 % of it unknown; returns the bytes by row."""
+        memory = process["memory"]
+        account = memory["accounting"]
+        self.assertIsNotNone(account, process["exe"])
+        rows = {row["id"]: row["bytes"] for row in account["rows"]}
+        self.assertEqual(sum(rows.values()), account["total"])
+        self.assertEqual(rows["unknown"], memory["unknown"])
+        self.assertEqual(rows.get("retained", 0), memory["retained"])
+        print(f"{exe_name(process)}: {memory['unknown']} of {account['total']} bytes unknown, {rows}")
+        self.assertLess(memory["unknown"], 0.05 * account["total"], json.dumps(account, indent=1))
+        return rows
+
     def folder(self):
         return temporary_folder(self.id().rsplit(".", 1)[-1])
 
