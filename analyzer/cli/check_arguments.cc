@@ -4,23 +4,18 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <optional>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "analyzer/cli/read_small_file.h"
 
 namespace ollamatrace {
 namespace {
 
 using absl::string_view;
-
-constexpr size_t kMaxFile = 1 << 20;
 
 // Once: what is given twice with different values is a contradiction.
 std::function<absl::Status(string_view)> SetOnce(std::string& text) {
@@ -83,17 +78,6 @@ Option BudgetOption(const BudgetSpec& spec, CheckArguments& arguments) {
           }};
 }
 
-absl::StatusOr<std::string> ReadFile(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return absl::InvalidArgumentError(absl::StrCat(path, ": ", strerror(errno)));
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (file.bad() || text.size() > kMaxFile) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(path, ": ", file.bad() ? "cannot be read" : "larger than 1 MiB"));
-  }
-  return text;
-}
-
 std::string RealPath(const std::string& path) {
   char real[PATH_MAX];
   return realpath(path.c_str(), real) == nullptr ? path : real;
@@ -144,7 +128,7 @@ absl::Status FinishCheckArguments(const std::vector<std::string>& paths,
                                   CheckArguments& arguments) {
   arguments.budgets = StandardBudgets();
   if (!arguments.budget_file.empty()) {
-    const absl::StatusOr<std::string> text = ReadFile(arguments.budget_file);
+    const absl::StatusOr<std::string> text = ReadSmallFile(arguments.budget_file);
     if (!text.ok()) return text.status();
     absl::Status status = ReadBudgets(arguments.budget_file, *text, arguments.budgets);
     if (!status.ok()) return status;
@@ -165,7 +149,7 @@ absl::Status FinishCheckArguments(const std::vector<std::string>& paths,
     arguments.suppressions.push_back(*std::move(one));
   }
   if (!arguments.suppressions_file.empty()) {
-    const absl::StatusOr<std::string> text = ReadFile(arguments.suppressions_file);
+    const absl::StatusOr<std::string> text = ReadSmallFile(arguments.suppressions_file);
     if (!text.ok()) return text.status();
     absl::StatusOr<std::vector<Suppression>> more =
         ParseSuppressions(arguments.suppressions_file, *text);

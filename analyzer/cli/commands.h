@@ -15,6 +15,7 @@ int DiffCommand(const std::vector<std::string>& words);
 int TimelineCommand(const std::vector<std::string>& words);
 int HtmlCommand(const std::vector<std::string>& words);
 int ScanCommand(const std::vector<std::string>& words);
+int SoakCommand(const std::vector<std::string>& words);
 // Becomes the command: returns only when that cannot be.
 int RecordCommand(const std::vector<std::string>& words);
 

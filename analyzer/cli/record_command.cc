@@ -1,4 +1,3 @@
-#include <limits.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -7,12 +6,12 @@
 #include <optional>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "analyzer/cli/arguments.h"
 #include "analyzer/cli/commands.h"
 #include "analyzer/cli/target_program.h"
 #include "analyzer/cli/terminal.h"
+#include "analyzer/cli/tracer_library.h"
 #include "formats/sample_weight.h"
 
 namespace ollamatrace {
@@ -69,41 +68,6 @@ std::vector<Option> RecordOptions(RecordArguments& arguments) {
   };
 }
 
-std::string Absolute(const std::string& path) {
-  if (absl::StartsWith(path, "/")) return path;
-  char folder[PATH_MAX];
-  return getcwd(folder, sizeof(folder)) == nullptr ? path : absl::StrCat(folder, "/", path);
-}
-
-absl::StatusOr<std::string> FindLibrary() {
-  std::vector<std::string> candidates;
-  if (const char* chosen = getenv("OLLAMATRACE_LIB"); chosen != nullptr && *chosen != '\0') {
-    candidates.push_back(Absolute(chosen));
-  } else {
-    char self[PATH_MAX];
-    const ssize_t size = readlink("/proc/self/exe", self, sizeof(self));
-    const absl::string_view path(self, size < 0 ? 0 : static_cast<size_t>(size));
-    const absl::string_view folder = path.substr(0, path.rfind('/'));
-    candidates.push_back(absl::StrCat(folder, "/../lib/libollamatrace.so"));
-    candidates.push_back(absl::StrCat(folder, "/libollamatrace.so"));
-  }
-  for (const std::string& candidate : candidates) {
-    char real[PATH_MAX];
-    if (access(candidate.c_str(), R_OK) != 0 || realpath(candidate.c_str(), real) == nullptr)
-      continue;
-    // ld.so(8): the list is separated by spaces or colons, and there is no way to quote them.
-    if (strpbrk(real, " :") != nullptr) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(real,
-                       ": LD_PRELOAD takes no path with a space or a colon; copy the library "
-                       "elsewhere and set OLLAMATRACE_LIB"));
-    }
-    return std::string(real);
-  }
-  return absl::NotFoundError(absl::StrCat(
-      candidates.front(), ": no such library; set OLLAMATRACE_LIB to libollamatrace.so"));
-}
-
 }  // namespace
 
 int RecordCommand(const std::vector<std::string>& words) {
@@ -131,7 +95,7 @@ int RecordCommand(const std::vector<std::string>& words) {
     PrintError(program.status().message());
     return absl::IsNotFound(program.status()) ? kExitNotFound : kExitCannotRun;
   }
-  const absl::StatusOr<std::string> library = FindLibrary();
+  const absl::StatusOr<std::string> library = FindTracerLibrary();
   status = library.ok() ? CheckPreloadable(*program) : library.status();
   if (!status.ok()) {
     PrintError(status.message());
@@ -143,12 +107,8 @@ int RecordCommand(const std::vector<std::string>& words) {
     arguments.folder =
         absl::StrCat("ollamatrace.", name.substr(name.rfind('/') + 1), ".", getpid());
   }
-  const std::string folder = Absolute(arguments.folder);
-  std::string preload = *library;
-  if (const char* others = getenv("LD_PRELOAD"); others != nullptr && *others != '\0') {
-    absl::StrAppend(&preload, ":", others);
-  }
-  setenv("LD_PRELOAD", preload.c_str(), 1);
+  const std::string folder = AbsolutePath(arguments.folder);
+  setenv("LD_PRELOAD", PreloadWith(*library).c_str(), 1);
   setenv("OLLAMATRACE_DIR", folder.c_str(), 1);
   if (!arguments.mode.empty()) setenv("OLLAMATRACE_MODE", arguments.mode.c_str(), 1);
   if (isatty(STDERR_FILENO) == 1) {

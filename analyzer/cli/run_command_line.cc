@@ -18,13 +18,15 @@ constexpr char kHelp[] =
     "       ollama-leakview scan PID                   which blocks of a process nothing points "
     "to\n"
     "       ollama-leakview check [OPTION...] PATH...  holds a session against budgets, for CI\n"
+    "       ollama-leakview soak [OPTION...] -- CMD    drives a server through its phases, then "
+    "checks\n"
     "       ollama-leakview record [OPTION...] -- CMD  runs a command under the library\n"
     "       ollama-leakview VERB --help | --version\n"
     "\n"
     "Example: ollama-leakview record -o /tmp/trace -- ollama serve\n"
     "         ollama-leakview /tmp/trace\n"
     "\n"
-    "Exit code 0: fine; 1: a budget is broken (check); 2: usage; 3: input that cannot be read "
+    "Exit code 0: fine; 1: a budget is broken (check, soak); 2: usage; 3: input that cannot be read "
     "(what could be read was "
     "reported).\n";
 
@@ -42,6 +44,7 @@ constexpr Verb kVerbs[] = {
     {"html", HtmlCommand},
     {"scan", ScanCommand},
     {"check", CheckCommand},
+    {"soak", SoakCommand},
     {"record", RecordCommand},
 };
 

@@ -89,13 +89,18 @@ Progress::~Progress() {
 
 void Progress::Show(absl::string_view what, uint64_t done, uint64_t in_all) {
   if (!terminal_) return;
+  const double share =
+      in_all == 0 ? 0 : 100.0 * static_cast<double>(done) / static_cast<double>(in_all);
+  Show(absl::StrFormat("%s %.0f %%", what.substr(0, 60), share));
+}
+
+void Progress::Show(absl::string_view text) {
+  if (!terminal_) return;
   const Clock::time_point now = Clock::now();
   if (now < next_) return;
   next_ = now + std::chrono::milliseconds(200);
   shown_ = true;
-  const double share =
-      in_all == 0 ? 0 : 100.0 * static_cast<double>(done) / static_cast<double>(in_all);
-  (void)WriteAll(STDERR_FILENO, absl::StrFormat("\r\x1b[K%s %.0f %%", what.substr(0, 60), share));
+  (void)WriteAll(STDERR_FILENO, absl::StrCat("\r\x1b[K", text.substr(0, 100)));
 }
 
 }  // namespace ollamatrace

@@ -53,6 +53,7 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   void Show(absl::string_view what, uint64_t done, uint64_t in_all);
+  void Show(absl::string_view text);
 
  private:
   using Clock = std::chrono::steady_clock;

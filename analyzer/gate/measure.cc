@@ -163,14 +163,16 @@ class Measurer {
     const Growth growth = AnalyzeGrowth(curve);
     measured.value = std::max(0.0, growth.slope.slope);
     measured.sure = std::max(0.0, growth.slope.low);
-    const size_t from = range.begin + growth.first, to = range.end - 1;
-    const double width = growth.points < 2 ? 0 : growth.to - growth.from;
+    // A single rise is no warm-up that ended.
+    const bool warm = growth.warm_up_cut && growth.rises >= 2;
+    const size_t from = range.begin + (warm ? growth.first : 0), to = range.end - 1;
+    const double width = curve.x.back() - curve.x[from - range.begin];
     measured.explanation.push_back(absl::StrFormat(
-        "%s: %s in %s, %d requests%s", load_.name, Bytes(growth.grown),
+        "%s: %s in %s, %d requests%s", load_.name,
+        Bytes(curve.bytes.back() - curve.bytes[from - range.begin]),
         FormatSeconds(times_[to] - times_[from]), Requests(to) - Requests(from),
-        growth.warm_up_cut
-            ? ", after a warm-up of " + FormatSeconds(growth.from_seconds - times_[range.begin])
-            : ""));
+        warm ? ", after a warm-up of " + FormatSeconds(growth.from_seconds - times_[range.begin])
+             : ""));
     if (width > 0) measured.parts = Parts(from, to, kind, width);
     ExplainWhatDoesNotCount(from, to, kind, measured);
   }
