@@ -51,7 +51,7 @@ def plain_environment(**settings):
 
 
 def traced_environment(session, **settings):
-    return plain_environment(LD_PRELOAD=LIB, OLLAMATRACE_DIR=session, **settings)
+    return plain_environment(**{"LD_PRELOAD": LIB, "OLLAMATRACE_DIR": session, **settings})
 
 
 def run(command, environment=None, cwd=None, timeout=COMMAND_SECONDS, stdin=None):

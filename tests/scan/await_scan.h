@@ -43,7 +43,7 @@ inline void WriteAll(const char* text) {
   if (write(STDOUT_FILENO, text, strlen(text)) < 0) _exit(3);
 }
 
-// Under valgrind: writes "BLOCKS BYTES" of what is definitely or indirectly lost, as valgrind
+// Under valgrind: writes "lost BLOCKS BYTES" of what is definitely or indirectly lost, as valgrind
 // counts them now. Otherwise: "ready", then waits until there is a line on stdin. No allocations.
 __attribute__((noinline)) inline void AwaitScan() {
 #ifdef OLLAMATRACE_HAVE_VALGRIND
@@ -55,7 +55,7 @@ __attribute__((noinline)) inline void AwaitScan() {
     VALGRIND_COUNT_LEAKS(bytes, other, other, other);
     VALGRIND_COUNT_LEAK_BLOCKS(blocks, other, other, other);
     char line[64];
-    snprintf(line, sizeof line, "%lu %lu\n", blocks, bytes);
+    snprintf(line, sizeof line, "lost %lu %lu\n", blocks, bytes);
     WriteAll(line);
     return;
   }

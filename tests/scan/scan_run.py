@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +11,10 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 import tracing  # noqa: E402
 
 BIN = os.path.join(tracing.BUILD, "bin")
+END_OF_MAIN = os.path.join(tracing.BUILD, "tests", "scan", "end_of_main.so")
+VALGRIND = shutil.which("valgrind")
+# glibc fills what is freed: a scan takes a stale word for a pointer, where valgrind knows that the program never wrote it.
+FILL = {"GLIBC_TUNABLES": "glibc.malloc.perturb=165"}
 
 
 class Target:
@@ -20,6 +26,8 @@ class Target:
             command, env=tracing.traced_environment(session, **settings), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.pid = self.process.pid
         self.ready = self.answer()
+        while "END_OF_MAIN" in settings and self.ready != "ready":  # what the program itself says
+            self.ready = self.answer()
 
     def answer(self):
         line = self.process.stdout.readline()
@@ -70,3 +78,29 @@ def thread_names(pid):
 def states(pid):
     """The state and the tracer of each thread."""
     return {tid: (fields["State"].strip()[0], int(fields["TracerPid"])) for tid, fields in thread_statuses(pid).items()}
+
+
+def valgrind_lost(command, **settings):
+    """Blocks and bytes that valgrind counts as definitely or indirectly lost where the program awaits a scan."""
+    done = subprocess.run([VALGRIND, "-q", "--leak-check=no", *command], env=tracing.plain_environment(**settings),
+                          stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=tracing.COMMAND_SECONDS)
+    found = re.search(rb"^lost ([0-9]+) ([0-9]+)$", done.stdout, re.MULTILINE)
+    assert found, f"valgrind: {done.returncode}, {done.stdout[-500:]}, {done.stderr[-2000:]}"
+    return int(found[1]), int(found[2])
+
+
+def scan_lost(command, **settings):
+    """The same by a scan."""
+    target = Target(tracing.temporary_folder("compared"), *command, **FILL, **settings)
+    assert target.ready == "ready", target.ready
+    found, _ = scan(target)
+    target.kill()
+    return tuple(found["definitely_lost"][i] + found["indirectly_lost"][i] for i in (0, 1))
+
+
+def lost_at_the_end_of_main(command):
+    """What a scan and what valgrind find in a program that knows nothing of either."""
+    name = os.path.basename(command[0])
+    both = f"{tracing.LIB}:{END_OF_MAIN}"
+    return (scan_lost(command, LD_PRELOAD=both, END_OF_MAIN=name),
+            valgrind_lost(command, LD_PRELOAD=END_OF_MAIN, END_OF_MAIN=name))
