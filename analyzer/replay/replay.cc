@@ -128,6 +128,11 @@ DomainTotals& Replay::TotalOf(Domain domain, MappingClass mapping) {
   return history_.totals[{domain, mapping}];
 }
 
+DomainTotals& Replay::HeapTotal() {
+  if (heap_total_ == nullptr) heap_total_ = &TotalOf(Domain::kHeap);
+  return *heap_total_;
+}
+
 void Replay::Born(Row row, uint64_t time_ns, uint64_t size) {
   if (row == kNoRow) return;
   StackStats& stats = rows_[row].second;
@@ -154,7 +159,7 @@ void Replay::Died(Row row, uint64_t born_ns, uint64_t time_ns, uint64_t size, bo
 }
 
 void Replay::Remove(Domain domain, const Block& block, uint64_t time_ns) {
-  DomainTotals& total = TotalOf(domain);
+  DomainTotals& total = domain == Domain::kHeap ? HeapTotal() : TotalOf(domain);
   RemoveBlock(total, block.size);
   if (IsGpu(domain)) RemoveBlock(history_.gpu.totals[{domain, block.device}], block.size);
   if (domain == Domain::kHeap) heap_floor_ = std::min(heap_floor_, total.live_bytes);
@@ -180,7 +185,7 @@ void Replay::OnAlloc(const AllocRecord& alloc) {
   }
   const bool gpu = IsGpu(alloc.domain);
   it->second = {size, alloc.time_ns, row, gpu ? DeviceOf(alloc.stack) : kNoDevice};
-  AddBlock(TotalOf(alloc.domain), size);
+  AddBlock(alloc.domain == Domain::kHeap ? HeapTotal() : TotalOf(alloc.domain), size);
   if (gpu) AddBlock(history_.gpu.totals[{alloc.domain, it->second.device}], size);
   Born(row, alloc.time_ns, size);
 }
@@ -201,6 +206,107 @@ void Replay::OnFree(const FreeRecord& free) {
   }
   Remove(free.domain, it->second, free.time_ns);
   blocks.erase(it);
+}
+
+// ---- Chunks of columns
+//
+// What OnAlloc and OnFree do with a map, for blocks of this chunk with their numbers.
+
+void Replay::OnHeapEvents(const ColumnReader& columns) {
+  if (!chunk_begun_) {
+    chunk_begun_ = true;
+    // No library draws blocks and writes columns.
+    chunk_by_record_ = estimator_.has_value();
+  }
+  if (chunk_by_record_) return TraceVisitor::OnHeapEvents(columns);
+  chunk_rows_.resize(size_t{columns.entries()} + 1, kNoRow);
+  chunk_blocks_.resize(size_t{columns.blocks()} + 1);
+  for (uint32_t i = 0; i < columns.count(); ++i) {
+    const ColumnEvent& event = columns.events()[i];
+    switch (event.kind) {
+      case ColumnEvent::Kind::kAlloc:
+        ChunkAlloc(columns, event);
+        break;
+      case ColumnEvent::Kind::kFree:
+        if (event.block != 0) {
+          ChunkFree(event);
+        } else {
+          OnFree({event.time_ns, ThreadId{event.thread}, Domain::kHeap, event.address});
+        }
+        break;
+      case ColumnEvent::Kind::kReplaced:
+        chunk_replaced_ = event.block;
+        break;
+    }
+  }
+}
+
+Replay::Row Replay::ChunkRowOf(const ColumnReader& columns, const ColumnEvent& event) {
+  const StackId stack{columns.entry(event.entry).stack};
+  if (options_.by_thread) return RowOf({stack, ThreadId{event.thread}, Domain::kHeap});
+  Row& row = chunk_rows_[event.entry];
+  if (row == kNoRow) row = RowOf({stack, ThreadId{}, Domain::kHeap});
+  return row;
+}
+
+inline void Replay::ChunkAlloc(const ColumnReader& columns, const ColumnEvent& event) {
+  const uint32_t replaced = chunk_replaced_;
+  chunk_replaced_ = 0;
+  if (!InWindow(event.time_ns)) return;
+  Saw(event.time_ns);
+  if (replaced != 0 && chunk_blocks_[replaced].live) {
+    ++history_.allocs_over_live;
+    ChunkBlock& block = chunk_blocks_[replaced];
+    block.live = false;
+    Remove(Domain::kHeap, {columns.block(replaced).size, block.time_ns, block.row, kNoDevice},
+           event.time_ns);
+  }
+  if (event.fresh) {
+    const auto it = heap_.find(event.address);
+    if (it != heap_.end()) {
+      ++history_.allocs_over_live;
+      Remove(Domain::kHeap, it->second, event.time_ns);
+      heap_.erase(it);
+    }
+  }
+  const Row row = event.time_ns < options_.since_ns ? kNoRow : ChunkRowOf(columns, event);
+  chunk_blocks_[event.block] = {event.time_ns, row, true};
+  AddBlock(HeapTotal(), event.size);
+  Born(row, event.time_ns, event.size);
+}
+
+inline void Replay::ChunkFree(const ColumnEvent& event) {
+  if (!InWindow(event.time_ns)) return;
+  Saw(event.time_ns);
+  ChunkBlock& block = chunk_blocks_[event.block];
+  if (!block.live) {
+    if (!history_.born_by_fork) ++history_.unmatched_frees;
+    return;
+  }
+  block.live = false;
+  if (block.time_ns <= layout_.map_ns()) {
+    layout_.Freed(event.address, event.size, block.row, event.time_ns);
+  }
+  Remove(Domain::kHeap, {event.size, block.time_ns, block.row, kNoDevice}, event.time_ns);
+}
+
+void Replay::OnColumnsEnd(const ColumnReader& columns) {
+  for (uint32_t i = 1; i < chunk_blocks_.size(); ++i) {
+    const ChunkBlock& block = chunk_blocks_[i];
+    if (!block.live) continue;
+    const ColumnBlock& where = columns.block(i);
+    const auto [it, added] = heap_.try_emplace(where.address);
+    if (!added) {
+      // Not by this library: an alloc at an address that was not called fresh.
+      ++history_.allocs_over_live;
+      Remove(Domain::kHeap, it->second, block.time_ns);
+    }
+    it->second = {where.size, block.time_ns, block.row, kNoDevice};
+  }
+  chunk_blocks_.clear();
+  chunk_rows_.clear();
+  chunk_replaced_ = 0;
+  chunk_begun_ = false;
 }
 
 void Replay::Unmapped(const Mapping& mapping, uint64_t bytes, bool last, uint64_t time_ns) {

@@ -48,6 +48,8 @@ class Replay : public TraceVisitor {
   void OnNode(const NodeRecord& node) override;
   void OnAlloc(const AllocRecord& alloc) override;
   void OnFree(const FreeRecord& free) override;
+  void OnHeapEvents(const ColumnReader& columns) override;
+  void OnColumnsEnd(const ColumnReader& columns) override;
   void OnMap(const MapRecord& map) override;
   void OnUnmap(const UnmapRecord& unmap) override;
   void OnCounters(const CountersRecord& counters) override;
@@ -78,6 +80,14 @@ class Replay : public TraceVisitor {
   };
   using BlockMap = absl::flat_hash_map<uint64_t, Block>;  // by address
 
+  // A block of the chunk of columns that is being read: those that it frees again never get into
+  // the map.
+  struct ChunkBlock {
+    uint64_t time_ns = 0;
+    Row row = kNoRow;
+    bool live = false;  // false, too, for one that is not in the window
+  };
+
   struct FoldedPairs {
     CountersRecord before;  // the last state before the window: the window's part is the difference
     CountersRecord now;
@@ -89,9 +99,13 @@ class Replay : public TraceVisitor {
   BlockMap& Blocks(Domain domain) { return domain == Domain::kHeap ? heap_ : others_[domain]; }
 
   DomainTotals& TotalOf(Domain domain, MappingClass mapping = MappingClass::kAnonymous);
+  DomainTotals& HeapTotal();
   void Born(Row row, uint64_t time_ns, uint64_t size);
   void Died(Row row, uint64_t born_ns, uint64_t time_ns, uint64_t size, bool last);
   void Remove(Domain domain, const Block& block, uint64_t time_ns);
+  void ChunkAlloc(const ColumnReader& columns, const ColumnEvent& event);
+  void ChunkFree(const ColumnEvent& event);
+  Row ChunkRowOf(const ColumnReader& columns, const ColumnEvent& event);
   void Unmapped(const Mapping& mapping, uint64_t bytes, bool last, uint64_t time_ns);
 
   uint32_t DeviceOf(StackId stack) const;
@@ -117,6 +131,12 @@ class Replay : public TraceVisitor {
   Row last_row_ = kNoRow;
   BlockMap heap_;
   std::map<Domain, BlockMap> others_;
+  // By number, of the chunk of columns that is being read.
+  std::vector<ChunkBlock> chunk_blocks_;
+  std::vector<Row> chunk_rows_;  // by entry; kNoRow: not known yet
+  uint32_t chunk_replaced_ = 0;  // the block at whose address the next alloc is
+  bool chunk_begun_ = false;
+  bool chunk_by_record_ = false;
   MappingTable mappings_;
   LayoutRecorder layout_;
   uint32_t page_bytes_ = 4096;
@@ -127,6 +147,7 @@ class Replay : public TraceVisitor {
   uint64_t gpu_sample_stride_ = 1;                                // as stride_
   uint64_t gpu_samples_ = 0;
 
+  DomainTotals* heap_total_ = nullptr;  // in history_, when there is one
   uint64_t first_seen_ns_ = kNever;
   uint64_t last_seen_ns_ = 0;
   // The smallest sum of written live heap bytes since the last sample.
