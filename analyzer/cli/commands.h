@@ -13,6 +13,7 @@ int LeaksCommand(const std::vector<std::string>& words);
 int CheckCommand(const std::vector<std::string>& words);
 int DiffCommand(const std::vector<std::string>& words);
 int TimelineCommand(const std::vector<std::string>& words);
+int ExportCommand(const std::vector<std::string>& words);
 int HtmlCommand(const std::vector<std::string>& words);
 int ScanCommand(const std::vector<std::string>& words);
 int SoakCommand(const std::vector<std::string>& words);

@@ -78,7 +78,7 @@ absl::Status Parse(const std::vector<std::string>& words, DiffArguments& argumen
 // Of one side. Errors are printed; they set `exit_code`.
 Report Read(const DiffArguments& arguments, const std::string& path, const std::string& until,
             int& exit_code) {
-  Progress progress;
+  Progress progress(arguments.report.progress);
   LoadOptions options;
   options.until = until;
   options.progress = [&](absl::string_view what, uint64_t done, uint64_t in_all) {

@@ -1,6 +1,3 @@
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <optional>
 #include <string>
 #include <utility>
@@ -9,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "analyzer/cli/commands.h"
 #include "analyzer/cli/load_history.h"
+#include "analyzer/cli/output_file.h"
 #include "analyzer/cli/report_arguments.h"
 #include "analyzer/cli/terminal.h"
 #include "analyzer/html/html_renderer.h"
@@ -103,7 +101,7 @@ class Command {
 
  private:
   std::optional<Report> Read(const std::vector<std::string>& paths, const ReportQuery& query) {
-    Progress progress;
+    Progress progress(arguments_.report.progress);
     LoadOptions options;
     options.since = arguments_.report.since;
     options.until = arguments_.report.until;
@@ -134,38 +132,11 @@ class Command {
     return report;
   }
 
-  // Under another name first: whoever has the page open sees the old one or the new one.
   void Write(const Report& report, const ReportDiff* diff) {
-    const std::string& path = arguments_.output;
-    const std::string beside = absl::StrCat(path, ".part");
-    const bool regular = path.compare(0, 5, "/dev/") != 0;
-    const std::string& to = regular ? beside : path;
-    std::FILE* file = std::fopen(to.c_str(), "we");
-    if (file == nullptr) {
-      Fail(to, errno);
-      return;
-    }
-    int error = 0;
-    const absl::Status status = RenderHtml(report, diff, [&](absl::string_view text) {
-      if (std::fwrite(text.data(), 1, text.size(), file) != text.size() && error == 0) {
-        error = errno;
-      }
-    });
-    if (std::fclose(file) != 0 && error == 0) error = errno;
-    if (status.ok() && error == 0 && regular && std::rename(to.c_str(), path.c_str()) != 0) {
-      error = errno;
-    }
-    if (!status.ok()) {
-      PrintError(absl::StrCat("html: ", status.message()));
-      exit_code_ = kExitUnreadable;
-    } else if (error != 0) {
-      Fail(path, error);
-    }
-    if (regular && (!status.ok() || error != 0)) std::remove(beside.c_str());
-  }
-
-  void Fail(const std::string& path, int error) {
-    PrintError(absl::StrCat("cannot write ", path, ": ", std::strerror(error)));
+    const absl::Status status = WriteOutputFile(
+        arguments_.output, [&](const OutputSink& sink) { return RenderHtml(report, diff, sink); });
+    if (status.ok()) return;
+    PrintError(absl::StrCat("html: ", status.message()));
     exit_code_ = kExitUnreadable;
   }
 

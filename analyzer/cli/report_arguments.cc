@@ -142,6 +142,12 @@ std::vector<Option> ReportOptions(ReportArguments& arguments) {
              value, {{"auto", TextOfTerminal().colour}, {"always", true}, {"never", false}},
              arguments.text.colour);
        }},
+      {"--progress", "",
+       "tell on standard error how far long work is (default: when that is a terminal)",
+       [&](string_view) {
+         arguments.progress = true;
+         return absl::OkStatus();
+       }},
       {"-h, --help", "", "this text",
        [&](string_view) {
          arguments.help = true;

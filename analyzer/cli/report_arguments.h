@@ -23,6 +23,7 @@ struct ReportArguments {
   Format format = Format::kText;
   ReportQuery query;
   std::optional<uint64_t> top;  // as given; the default depends on the format
+  bool progress = false;        // told on standard error even where that is no terminal
   std::string since;
   std::string until;
   SymbolizerOptions symbols = {.progress = FetchProgressOnTerminal()};

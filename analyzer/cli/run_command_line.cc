@@ -17,6 +17,8 @@ constexpr char kHelp[] =
     "       ollama-leakview html [OPTION...] PATH... -o FILE  one page to look at, offline\n"
     "       ollama-leakview scan PID                   which blocks of a process nothing points "
     "to\n"
+    "       ollama-leakview export [OPTION...] PATH... -o FILE  for pprof, speedscope, SQLite, "
+    "...\n"
     "       ollama-leakview check [OPTION...] PATH...  holds a session against budgets, for CI\n"
     "       ollama-leakview soak [OPTION...] -- CMD    drives a server through its phases, then "
     "checks\n"
@@ -42,6 +44,7 @@ constexpr Verb kVerbs[] = {
     {"timeline", TimelineCommand},
     {"diff", DiffCommand},
     {"html", HtmlCommand},
+    {"export", ExportCommand},
     {"scan", ScanCommand},
     {"check", CheckCommand},
     {"soak", SoakCommand},

@@ -56,7 +56,7 @@ int RunReport(const std::vector<std::string>& words, const ReportVerb& verb) {
   absl::StatusOr<LoadedSession> loaded;
   Report report;
   {
-    Progress progress;
+    Progress progress(arguments.progress);
     loaded = Load(arguments, verb.keep_layout, progress);
     if (loaded.ok() && !loaded->history.processes.empty()) {
       SymbolizerSource symbols(arguments.symbols);

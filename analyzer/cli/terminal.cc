@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -80,15 +81,28 @@ void PrintError(absl::string_view message) {
   (void)WriteAll(STDERR_FILENO, line);
 }
 
-Progress::Progress()
-    : terminal_(isatty(STDERR_FILENO) == 1), next_(Clock::now() + std::chrono::milliseconds(700)) {}
+Progress::Progress(bool always)
+    : terminal_(isatty(STDERR_FILENO) == 1),
+      always_(always),
+      next_(Clock::now() + std::chrono::milliseconds(always ? 0 : 700)) {}
 
 Progress::~Progress() {
   if (shown_) (void)WriteAll(STDERR_FILENO, "\r\x1b[K");
 }
 
+void Progress::ShowLine(absl::string_view what, uint64_t done, uint64_t in_all) {
+  const uint64_t tenths = in_all == 0 ? 0 : std::min<uint64_t>(done, in_all) / (in_all / 10 + 1);
+  std::string line = absl::StrCat("ollama-leakview: ", what, " ", tenths * 10, " %\n");
+  if (line == last_line_) return;
+  (void)WriteAll(STDERR_FILENO, line);
+  last_line_ = std::move(line);
+}
+
 void Progress::Show(absl::string_view what, uint64_t done, uint64_t in_all) {
-  if (!terminal_) return;
+  if (!terminal_) {
+    if (always_) ShowLine(what, done, in_all);
+    return;
+  }
   const double share =
       in_all == 0 ? 0 : 100.0 * static_cast<double>(done) / static_cast<double>(in_all);
   Show(absl::StrFormat("%s %.0f %%", what.substr(0, 60), share));

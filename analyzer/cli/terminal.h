@@ -45,10 +45,10 @@ FetchProgress FetchProgressOnTerminal();
 void PrintError(absl::string_view message);
 
 // Tells on standard error how far long work is, when that is a terminal and the work takes its
-// time.
+// time; with `always` in any case, as a line at each tenth where it is no terminal.
 class Progress {
  public:
-  Progress();
+  explicit Progress(bool always = false);
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
@@ -57,8 +57,12 @@ class Progress {
 
  private:
   using Clock = std::chrono::steady_clock;
+  void ShowLine(absl::string_view what, uint64_t done, uint64_t in_all);
+
   bool terminal_;
+  bool always_;
   bool shown_ = false;
+  std::string last_line_;
   Clock::time_point next_;
 };
 

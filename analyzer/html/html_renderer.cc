@@ -1,72 +1,44 @@
 #include "analyzer/html/html_renderer.h"
 
-#include <zlib.h>
-
 #include <string>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "analyzer/html/page.h"
+#include "analyzer/report/compressed_sink.h"
 
 namespace ollamatrace {
 namespace {
 
 constexpr absl::string_view kPlace = "<!--ollamatrace:data-->";
 
-// Compresses what it is given and writes it as base64, which cannot end a script element.
-class GzipBase64 {
+// Writes base64, which cannot end a script element.
+class Base64Sink {
  public:
-  explicit GzipBase64(const OutputSink& sink) : sink_(sink) {
-    constexpr int kGzip = 16;  // added to the window's bits: a gzip header, not zlib's
-    deflateInit2(&stream_, 6, Z_DEFLATED, MAX_WBITS + kGzip, 8, Z_DEFAULT_STRATEGY);
+  explicit Base64Sink(const OutputSink& sink) : sink_(sink) {}
+  // Three bytes become four characters: only whole threes can be written before the end.
+  void Write(absl::string_view bytes) {
+    bytes_.append(bytes.data(), bytes.size());
+    const size_t whole = bytes_.size() / 3 * 3;
+    sink_(absl::Base64Escape(absl::string_view(bytes_).substr(0, whole)));
+    bytes_.erase(0, whole);
   }
-  ~GzipBase64() { deflateEnd(&stream_); }
-  GzipBase64(const GzipBase64&) = delete;
-  GzipBase64& operator=(const GzipBase64&) = delete;
-
-  void Write(absl::string_view text) {
-    text_.append(text.data(), text.size());
-    if (text_.size() >= kPiece) Compress(Z_NO_FLUSH);
-  }
-
-  void Finish() {
-    Compress(Z_FINISH);
-    sink_(absl::Base64Escape(packed_));
-    packed_.clear();
-  }
+  void Finish() { sink_(absl::Base64Escape(bytes_)); }
 
  private:
-  static constexpr size_t kPiece = 1 << 16;
-
-  void Compress(int flush) {
-    stream_.next_in = reinterpret_cast<Bytef*>(text_.data());
-    stream_.avail_in = static_cast<uInt>(text_.size());
-    do {
-      char room[kPiece];
-      stream_.next_out = reinterpret_cast<Bytef*>(room);
-      stream_.avail_out = sizeof(room);
-      deflate(&stream_, flush);
-      packed_.append(room, sizeof(room) - stream_.avail_out);
-    } while (stream_.avail_out == 0);
-    text_.clear();
-    // Three bytes become four characters: only whole threes can be written before the end.
-    const size_t whole = packed_.size() / 3 * 3;
-    sink_(absl::Base64Escape(absl::string_view(packed_).substr(0, whole)));
-    packed_.erase(0, whole);
-  }
-
   const OutputSink& sink_;
-  z_stream stream_ = {};
-  std::string text_;
-  std::string packed_;
+  std::string bytes_;
 };
 
 void WriteData(absl::string_view id, const OutputSink& sink,
                const std::function<void(const OutputSink&)>& write) {
   sink(absl::StrCat("<script type=\"application/gzip\" id=\"", id, "\">"));
-  GzipBase64 packed(sink);
+  Base64Sink base64(sink);
+  const OutputSink to_base64 = [&](absl::string_view bytes) { base64.Write(bytes); };
+  CompressedSink packed(Compression::kGzip, to_base64);
   write([&](absl::string_view text) { packed.Write(text); });
   packed.Finish();
+  base64.Finish();
   sink("</script>\n");
 }
 

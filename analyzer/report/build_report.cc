@@ -544,6 +544,7 @@ class Builder {
     group.largest_block = stats.largest;
     group.allocations = stats.allocations;
     group.frees = stats.frees;
+    group.allocated_bytes = stats.bytes;
     group.peak_bytes = std::max(stats.peak_bytes, stats.live_bytes);
     for (const size_t i : group.processes) {
       if (!group.errors) group.errors = Errors(i, sum.domain, stats);

@@ -3,6 +3,7 @@
 #include <ctime>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -170,6 +171,7 @@ Json GroupJson(const Report& report, const ReportGroup& group, JsonStacks stacks
                {"live_blocks", group.live_blocks},
                {"allocations", group.allocations},
                {"frees", group.frees},
+               {"allocated_bytes", group.allocated_bytes},
                {"peak_bytes", group.peak_bytes},
                {"standard_error", ErrorsJson(group.errors)},
                {"share", std::round(group.share * 1e6) / 1e6},
@@ -234,18 +236,22 @@ Json CoverageJson(const Report& report) {
           {"notes", coverage.notes}};
 }
 
+Json SessionJson(const Report& report) {
+  return {{"start_time", WallTime(report.start_wall_ns)},
+          {"duration", Seconds(report.duration)},
+          {"since", Seconds(report.since)},
+          {"until", Seconds(report.until)},
+          {"requests", report.requests},
+          {"group_by", report.group_by},
+          {"groups", report.groups_in_all},
+          {"live_bytes", report.live_bytes_in_all},
+          {"live_bytes_standard_error", Rate(report.live_bytes_error)}};
+}
+
 }  // namespace
 
 void RenderJson(const Report& report, const OutputSink& sink, JsonStacks stacks) {
-  const Json session = {{"start_time", WallTime(report.start_wall_ns)},
-                        {"duration", Seconds(report.duration)},
-                        {"since", Seconds(report.since)},
-                        {"until", Seconds(report.until)},
-                        {"requests", report.requests},
-                        {"group_by", report.group_by},
-                        {"groups", report.groups_in_all},
-                        {"live_bytes", report.live_bytes_in_all},
-                        {"live_bytes_standard_error", Rate(report.live_bytes_error)}};
+  const Json session = SessionJson(report);
   sink("{\"schema\": \"ollama-leakview/report/1\",\n \"title\": ");
   sink(Dump(report.title));
   sink(",\n \"headline\": ");
@@ -299,6 +305,42 @@ void RenderJson(const Report& report, const OutputSink& sink, JsonStacks stacks)
   sink(",\n \"coverage\": ");
   sink(Dump(CoverageJson(report)));
   sink("}\n");
+}
+
+void RenderJsonLines(const Report& report, const OutputSink& sink) {
+  const auto row = [&](const char* type, const Json& json) {
+    Json typed = {{"type", type}};
+    typed.update(json);
+    sink(Dump(typed));
+    sink("\n");
+  };
+  Json session = SessionJson(report);
+  session["title"] = report.title;
+  session["headline"] = OrNull(report.headline);
+  row("session", session);
+  for (size_t i = 0; i < report.processes.size(); ++i) row("process", ProcessJson(report, i));
+  for (const ReportGroup& group : report.groups) {
+    Json json = GroupJson(report, group, JsonStacks::kFrames);
+    json.erase("curve");
+    Json frames = Json::array();
+    for (const uint32_t frame : group.frames) frames.push_back(FrameJson(report.frames[frame]));
+    json["frames"] = std::move(frames);
+    row("group", json);
+  }
+  if (!report.timeline) return;
+  for (const ReportProcessCurves& curves : report.timeline->processes) {
+    for (const auto& domain : curves.domains) {
+      for (size_t i = 0; i < domain.bytes.size(); ++i) {
+        if (!domain.bytes[i]) continue;
+        row("sample", {{"t", Seconds(report.timeline->times[i])},
+                       {"process", curves.process},
+                       {"pid", report.processes[curves.process].pid},
+                       {"domain", domain.domain},
+                       {"mapping", OrNull(domain.mapping)},
+                       {"live_bytes", std::llround(*domain.bytes[i])}});
+      }
+    }
+  }
 }
 
 void RenderDiffJson(const ReportDiff& diff, uint64_t top, const OutputSink& sink) {

@@ -49,6 +49,11 @@ enum class JsonStacks {
 void RenderJson(const Report& report, const OutputSink& sink,
                 JsonStacks stacks = JsonStacks::kFrames);
 
+// JSON Lines: one object a line, with its "type" first: "session", "process" and "group" (what they
+// are in RenderJson, a group without its curve), and "sample", the live bytes of a process by kind
+// of memory at a moment of the timeline.
+void RenderJsonLines(const Report& report, const OutputSink& sink);
+
 }  // namespace ollamatrace
 
 #endif  // OLLAMATRACE_ANALYZER_REPORT_RENDERERS_H_

@@ -132,6 +132,7 @@ struct ReportGroup {
   uint64_t largest_block = 0;
   uint64_t allocations = 0;
   uint64_t frees = 0;
+  uint64_t allocated_bytes = 0;  // of all allocations
   uint64_t peak_bytes = 0;
   std::optional<ReportErrors> errors;  // of estimates
   std::optional<uint32_t> device;      // of a GPU domain: its ordinal, where it is known

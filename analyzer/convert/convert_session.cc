@@ -1,0 +1,79 @@
+#include "analyzer/convert/convert_session.h"
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <set>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "analyzer/convert/survivors_writer.h"
+
+namespace ollamatrace {
+namespace {
+
+namespace fs = std::filesystem;
+
+absl::Status CannotWrite(const fs::path& path, const std::error_code& error) {
+  return absl::UnavailableError(
+      absl::StrCat("cannot write ", path.string(), ": ", error.message()));
+}
+
+absl::Status MakeFolder(const fs::path& folder) {
+  std::error_code error;
+  const bool there = fs::exists(folder, error);
+  if (there && (!fs::is_directory(folder, error) || !fs::is_empty(folder, error))) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        folder.string(), ": is there already, and no empty folder; give a folder that is not"));
+  }
+  if (!there && !fs::create_directory(folder, error)) return CannotWrite(folder, error);
+  return absl::OkStatus();
+}
+
+// Several sessions' marks become one file's.
+absl::Status AppendFile(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  if (!fs::is_regular_file(from, error)) return absl::OkStatus();
+  std::ifstream in(from, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  if (!text.empty() && text.back() != '\n') text += '\n';
+  std::ofstream out(to, std::ios::binary | std::ios::app);
+  if (!out.write(text.data(), static_cast<std::streamsize>(text.size())).flush()) {
+    return CannotWrite(to, std::make_error_code(std::errc::io_error));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status ConvertSession(const Session& session, const std::string& folder,
+                            const ConvertProgress& progress) {
+  const fs::path out(folder);
+  absl::Status status = MakeFolder(out);
+  std::set<fs::path> folders;  // of the traces
+  for (const TraceFile& trace : session.traces) {
+    if (!status.ok()) return status;
+    const fs::path from(trace.path);
+    const fs::path to = out / from.filename().replace_extension(".zst");
+    ReadOptions options;
+    if (progress) {
+      options.progress = [&](uint64_t done, uint64_t in_all) {
+        progress(absl::StrCat("converting ", trace.path), done, in_all);
+      };
+    }
+    status = WriteSurvivorsTrace(trace.path, to.string(), options);
+    for (const char* const beside : {".log", ".scan"}) {
+      if (!status.ok()) return status;
+      status = AppendFile(fs::path(from).replace_extension(beside),
+                          fs::path(to).replace_extension(beside));
+    }
+    folders.insert(from.parent_path());
+  }
+  for (const fs::path& one : folders) {
+    if (!status.ok()) return status;
+    status = AppendFile(one / "marks.jsonl", out / "marks.jsonl");
+  }
+  return status;
+}
+
+}  // namespace ollamatrace
