@@ -128,8 +128,8 @@ class Builder {
     if (added) {
       pprof::Function* const function = profile_.add_function();
       function->set_id(it->second);
+      // No system name: pprof would take what stands in brackets out of an equal one.
       function->set_name(String(name));
-      function->set_system_name(String(name));
       function->set_filename(String(frame.file));
     }
     return it->second;

@@ -10,6 +10,7 @@ import re
 import shutil
 import sqlite3
 import sys
+import tarfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration"))
 
@@ -84,9 +85,15 @@ class ExportTest(tracing.TestCase):
         self.assertIn("Type: inuse_space", text)
         self.assertIn(f"Total samples = {self.live_bytes}B", text)
         leak = next(group for group in self.memory if group["frames"][0]["function"] == LEAK)
-        self.assertEqual(rows["leaky::LeakMapping"][0], f"{leak['live_bytes']}B")
-        text, _ = self.pprof(path, "-sample_index=inuse_objects")
-        self.assertIn(f"Total samples = {self.live_blocks}", text)
+        self.assertEqual(rows[LEAK][0], f"{leak['live_bytes']}B")
+        # Also of what was freed: the report lists only stacks that keep something.
+        with open(self.export("jsonl"), encoding="utf-8") as file:
+            groups = [row for row in map(json.loads, file) if row["type"] == "group" and row["counts_as_memory"]]
+        for index, figure in (("inuse_objects", "live_blocks"), ("alloc_objects", "allocations"), ("alloc_space", "allocated_bytes")):
+            text, _ = self.pprof(path, "-sample_index=" + index)
+            total = sum(group[figure] for group in groups)
+            self.assertGreaterEqual(total, self.live_blocks)
+            self.assertRegex(text, rf"Total samples = {total}B?\b")
 
     def test_pprof_labels(self):
         path = self.export("pprof")
@@ -113,7 +120,7 @@ class ExportTest(tracing.TestCase):
             self.assertEqual(sum(int(line.rsplit(" ", 1)[1]) for line in file), self.live_blocks)
 
     def test_speedscope(self):
-        """By the rules of speedscope's own schema (file-format-schema.json), as far as they go for sampled profiles."""
+        """The figures, and what its schema cannot say."""
         with open(self.export("speedscope"), encoding="utf-8") as file:
             data = json.load(file)
         self.assertEqual(data["$schema"], "https://www.speedscope.app/file-format-schema.json")
@@ -130,6 +137,31 @@ class ExportTest(tracing.TestCase):
         self.assertEqual((first["name"], sum(first["weights"])), ("live_bytes", self.live_bytes))
         most = max(range(len(first["weights"])), key=lambda i: first["weights"][i])
         self.assertEqual(frames[first["samples"][most][-1]]["name"], LEAK)
+
+    def test_speedscope_by_its_schema(self):
+        npm = self.program("npm")
+        python = venv_python("jsonschema==4.25.1", "import jsonschema")
+        if python is None:
+            self.skipTest("pip cannot fetch jsonschema here")
+        folder = self.folder()
+        done = tracing.run([npm, "pack", "speedscope@1.24.0", "--silent"], cwd=folder)
+        if done.status != 0:
+            self.skipTest("npm cannot fetch speedscope here")
+        with tarfile.open(os.path.join(folder, "speedscope-1.24.0.tgz")) as package:
+            schema = package.extractfile("package/dist/release/file-format-schema.json").read()
+        with open(os.path.join(folder, "schema.json"), "wb") as file:
+            file.write(schema)
+        check = "import json, jsonschema, sys\njsonschema.validate(*(json.load(open(path)) for path in sys.argv[1:]))\n"
+        path = self.export("speedscope")
+        done = tracing.run([python, "-c", check, path, os.path.join(folder, "schema.json")])
+        self.assertEqual(done.status, 0, done.stderr)
+        # The schema does tell a profile from none.
+        with open(path, encoding="utf-8") as file:
+            broken = json.load(file)
+        del broken["profiles"][0]["weights"]
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(broken, file)
+        self.assertNotEqual(tracing.run([python, "-c", check, path, os.path.join(folder, "schema.json")]).status, 0)
 
     # -- heaptrack
 
