@@ -9,8 +9,8 @@ import peers
 
 HEAD = """# Benchmarks
 
-Written by `tests/bench/run`; each program in turn, medians. What the rows measure, and their goals, is told in README.md,
-"Benchmarks".
+Written by `tests/bench/run`: the programs in turn, medians. Where the time goes in the rows that miss their goal is told in
+[PROFILES.md](PROFILES.md).
 
 """
 
