@@ -43,6 +43,17 @@ LiveCurve OverRequests(const SessionHistory& session, const ProcessHistory& proc
   return curve;
 }
 
+// When the process last allocated or answered. The session's marks are in order.
+uint64_t ActiveEnd(const SessionHistory& session, const ProcessHistory& process) {
+  const uint64_t end = std::min(process.end_ns, session.until_ns);
+  for (auto mark = session.marks.rbegin(); mark != session.marks.rend(); ++mark) {
+    if (mark->name == kRequestMark && mark->time_ns <= end) {
+      return std::max(process.last_allocation_ns, mark->time_ns);
+    }
+  }
+  return process.last_allocation_ns;
+}
+
 // Tokens answered by the end of each slot; nothing when no mark says any.
 std::vector<double> TokensBySlot(const SessionHistory& session, const ProcessHistory& process) {
   std::vector<double> tokens;
@@ -108,7 +119,7 @@ GroupHistory MakeGroupHistory(const SessionHistory& session, const ProcessHistor
   history.newest_live = SecondsOf(session, history.stats.newest_ns);
   history.process_start = SecondsOf(session, std::max(process.start_ns, session.since_ns));
   history.process_end = SecondsOf(session, std::min(process.end_ns, session.until_ns));
-  history.active_end = SecondsOf(session, process.last_allocation_ns);
+  history.active_end = SecondsOf(session, ActiveEnd(session, process));
   history.end = process.end;
   return history;
 }

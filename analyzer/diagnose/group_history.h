@@ -34,7 +34,7 @@ struct GroupHistory {
 
   double process_start = 0;  // or the window's
   double process_end = 0;
-  double active_end = 0;  // the last allocation of any group
+  double active_end = 0;  // the last allocation of any group, or the last request
   ProcessEnd end = ProcessEnd::kKilled;
   bool counts_as_memory = true;  // no mapping of a file, no reservation
 };

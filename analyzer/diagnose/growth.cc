@@ -11,6 +11,8 @@ namespace {
 constexpr size_t kFloors = 16;
 constexpr size_t kMostForSlope = 96;  // its cost is quadratic
 constexpr double kWarmUpGain = 0.7;
+constexpr double kRisesOfACurve = 0.5;  // by the number of points
+constexpr double kMostGapsBeforeFirst = 3;
 constexpr double kCapShare = 0.98;
 
 std::vector<double> Floors(absl::Span<const double> bytes) {
@@ -33,6 +35,32 @@ size_t WarmUp(absl::Span<const double> x, absl::Span<const double> y) {
   const double early = before / std::max(x[lines.cut - 1] - x[0], 1e-300);
   const double late = after / std::max(x[x.size() - 1] - x[lines.cut], 1e-300);
   return late > early && before > 0 ? 0 : lines.cut;
+}
+
+// All growth by the width in which it came. Where the curve is the whole one, the wait for its
+// first step counts too, if it was not much longer than a step takes; `origin` is when it began.
+Slope StaircaseRate(absl::Span<const double> x, absl::Span<const double> bytes, bool whole,
+                    double origin) {
+  const std::vector<double> kept = Retained({bytes.begin(), bytes.end()});
+  double squares = 0, largest = 0, rises = 0;
+  for (size_t i = 1; i < kept.size(); ++i) {
+    const double step = kept[i] - kept[i - 1];
+    if (step > 0) ++rises;
+    squares += step * step;
+    largest = std::max(largest, step);
+  }
+  double begin = x[0], base = kept[0];
+  if (whole && rises > 0 && base <= largest &&
+      begin - origin <= kMostGapsBeforeFirst * (x.back() - begin) / rises) {
+    squares += base * base;
+    begin = origin;
+    base = 0;
+  }
+  const double width = x.back() - begin;
+  if (width <= 0) return {};
+  const double rate = (kept.back() - base) / width;
+  const double doubt = kNormal95 * std::sqrt(squares) / width;
+  return {rate, rate - doubt, rate + doubt};
 }
 
 void SetFrom(const LiveCurve& curve, size_t first, Growth& growth) {
@@ -137,6 +165,11 @@ Growth AnalyzeGrowth(const LiveCurve& curve) {
     few.push_back(rest[i]);
   }
   growth.slope = TheilSen(few_x, few);
+  // A point stands at the end of what it tells of.
+  const double origin = std::max(0.0, 2 * curve.x[0] - curve.x[1]);
+  growth.rate = growth.rises < kRisesOfACurve * few.size()
+                    ? StaircaseRate(rest_x, rest, warm == 0, origin)
+                    : growth.slope;
   growth.trend = MannKendallAutocorrelated(Floors(rest));
   return growth;
 }

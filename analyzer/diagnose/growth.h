@@ -40,6 +40,10 @@ struct Growth {
   double grown = 0;  // to_bytes - from_bytes
   Slope slope;       // bytes by x; 0 with less than two rises, as is the trend
   Trend trend;       // of the floors of sixteen parts
+  // The rate to tell: the slope or, where the curve is a staircase of few steps, all growth by the
+  // whole width (what lies between two points is then mostly nothing), with the interval of a sum
+  // of as many steps that come by chance.
+  Slope rate;
   // Of the retained curve: how often it rose, the greatest rise's share of all, and where the last
   // one was, 0 to 1.
   size_t rises = 0;

@@ -155,17 +155,17 @@ class Diagnoser {
       return GrowthRate{slope.slope, slope.low, slope.high};
     };
     if (requests_ > 1 && over_requests_.points >= 2)
-      result_.per_request = rate(over_requests_.slope);
+      result_.per_request = rate(over_requests_.rate);
     if (!history_.tokens.empty() && over_requests_.points >= 2) {
       LiveCurve by_tokens = history_.over_requests;
       by_tokens.x = history_.tokens;
-      result_.per_token = rate(AnalyzeGrowth(by_tokens).slope);
+      result_.per_token = rate(AnalyzeGrowth(by_tokens).rate);
     }
     const double seconds = over_time_.to - over_time_.from;
     if (seconds_ >= kMinRateSeconds && over_time_.points >= 2 && seconds > 0) {
       const double hours = seconds / 3600;
-      result_.per_hour = GrowthRate{over_time_.grown / hours, over_time_.slope.low * 3600,
-                                    over_time_.slope.high * 3600};
+      result_.per_hour = GrowthRate{over_time_.grown / hours, over_time_.rate.low * 3600,
+                                    over_time_.rate.high * 3600};
     }
   }
 
@@ -218,21 +218,24 @@ class Diagnoser {
 
   // The share of the requests, or of the time, since the first allocation.
   double Progress(double seconds) const {
-    const LiveCurve& curve = history_.over_requests;
     if (requests_ < limits_.least_requests) return Part(seconds);
-    const auto requests_at = [&](double when) {
-      const auto it = std::lower_bound(curve.seconds.begin(), curve.seconds.end(), when);
-      if (it == curve.seconds.end()) return curve.x.back();
-      return it == curve.seconds.begin() ? 0
-                                         : curve.x[static_cast<size_t>(it - curve.seconds.begin())];
-    };
-    const double first = requests_at(history_.first_seen), last = requests_at(history_.last_seen);
-    return last > first ? Clamp01((requests_at(seconds) - first) / (last - first)) : Part(seconds);
+    const double first = RequestsAt(history_.first_seen), last = RequestsAt(history_.last_seen);
+    return last > first ? Clamp01((RequestsAt(seconds) - first) / (last - first)) : Part(seconds);
+  }
+
+  // How many had been answered, to the next point of the curve.
+  double RequestsAt(double seconds) const {
+    const LiveCurve& curve = history_.over_requests;
+    if (curve.size() == 0) return 0;
+    const auto it = std::lower_bound(curve.seconds.begin(), curve.seconds.end(), seconds);
+    if (it == curve.seconds.end()) return curve.x.back();
+    return it == curve.seconds.begin() ? 0
+                                       : curve.x[static_cast<size_t>(it - curve.seconds.begin())];
   }
 
   // Blocks live for a while and are gone then, though the curves don't show it.
   bool TurnsOverUnseen() const {
-    if (stats_.folded_pairs == 0 || stats_.live_blocks == 0) return false;
+    if (stats_.folded_pairs == 0 || stats_.live_blocks == 0 || !StillAllocates()) return false;
     const double young =
         std::pow(1 - Progress(history_.oldest_live), static_cast<double>(stats_.live_blocks));
     if (young > limits_.most_chance_of_young) return false;
@@ -240,6 +243,46 @@ class Diagnoser {
                         static_cast<double>(stats_.folded_pairs) / 1e9;
     return std::max(died, ages_.median) >=
            limits_.least_age_at_death * (history_.last_seen - history_.oldest_live);
+  }
+
+  // A container that is copied into a larger one with each request, unseen by the curves.
+  bool GrowsByReplacement() const {
+    const uint64_t blocks = stats_.live_blocks;
+    if (blocks == 0 || blocks > limits_.most_blocks_of_container) return false;
+    if (stats_.folded_pairs < limits_.least_replaced || 2 * stats_.folded_pairs < stats_.frees ||
+        Part(history_.newest_live) < limits_.least_progress_of_last) {
+      return false;
+    }
+    const double last = static_cast<double>(stats_.largest);
+    const double freed =
+        static_cast<double>(stats_.bytes - std::min(stats_.live_bytes, stats_.bytes));
+    const double mean = freed / static_cast<double>(stats_.frees);
+    if (mean < limits_.least_mean_by_last * last || mean > limits_.most_mean_by_last * last) {
+      return false;
+    }
+    // Sizes that come and go have had a larger one before, nearly always.
+    const double peak = static_cast<double>(std::max(stats_.peak_bytes, stats_.live_bytes)) /
+                        static_cast<double>(blocks) / last;
+    return peak <= 1 + limits_.peak_tolerance || std::abs(peak - 2) <= limits_.peak_tolerance;
+  }
+
+  void DecideGrowsByReplacement() {
+    const double live = static_cast<double>(stats_.live_bytes);
+    const double requests = RequestsAt(history_.last_seen) - RequestsAt(history_.first_seen);
+    result_.growth_bytes = live;
+    result_.per_request = result_.per_token = result_.per_hour = std::nullopt;
+    if (requests > 0)
+      result_.per_request = GrowthRate{live / requests, live / requests, live / requests};
+    const double seconds = history_.last_seen - history_.first_seen;
+    if (seconds >= kMinRateSeconds) {
+      const double rate = live / seconds * 3600;
+      result_.per_hour = GrowthRate{rate, rate, rate};
+    }
+    Set(Verdict::kGrowthPerRequest, 0.7);
+    Say(absl::StrCat("allocated again ", Times(stats_.frees, "time", "times"), ", up to ",
+                     Bytes(live),
+                     "; those before were half as large in the mean, and none was larger: a "
+                     "container that is never emptied"));
   }
 
   // ---- The verdict
@@ -267,7 +310,9 @@ class Diagnoser {
                              ", no requests marked"));
       return;
     }
-    if (TurnsOverUnseen()) {
+    if (GrowsByReplacement()) {
+      DecideGrowsByReplacement();
+    } else if (TurnsOverUnseen()) {
       // What the curves show is not how it was.
       result_.growth_bytes = 0;
       result_.per_request = result_.per_token = result_.per_hour = std::nullopt;
@@ -312,7 +357,8 @@ class Diagnoser {
     }
     const bool stays = !stay_.known || stay_.ratio >= limits_.least_stays;
     SayStay();
-    if (stats_.live_blocks < growth_.rises && stats_.live_blocks <= 8) {
+    if (stats_.live_blocks < growth_.rises &&
+        stats_.live_blocks <= limits_.most_blocks_of_container) {
       Set(Verdict::kGrowthPerRequest, confidence);
       Say(absl::StrCat("it is ", Times(stats_.live_blocks, "block", "blocks"), " that ",
                        stats_.live_blocks == 1 ? "is" : "are",
@@ -362,13 +408,16 @@ class Diagnoser {
     }
     const double capped = 1 - growth_.reached_cap;
     if (capped >= limits_.least_capped) {
-      const bool replaced = stats_.frees > 0;
+      // What was freed at once was no part of it.
+      const bool replaced =
+          stats_.frees > stats_.folded_pairs ||
+          (stats_.frees > 0 && stats_.live_blocks <= limits_.most_blocks_of_container);
       const double mean = static_cast<double>(stats_.live_bytes) /
                           static_cast<double>(std::max<uint64_t>(stats_.live_blocks, 1));
       SayCap();
       if (replaced || mean >= 4096 || (site_ != nullptr && site_->kind == SiteKind::kPool)) {
         SetQuiet(Verdict::kHighWater, 0.5 + 0.45 * Clamp01((capped - 0.2) / 0.4));
-        if (stats_.live_blocks <= 8 && replaced) {
+        if (stats_.live_blocks <= limits_.most_blocks_of_container && replaced) {
           Say(absl::StrCat("grew in ", Times(stats_.allocations, "step", "steps"), " to ",
                            Times(stats_.live_blocks, "block", "blocks"), " of ",
                            Bytes(static_cast<double>(stats_.live_bytes)), ", the last at ",
@@ -493,10 +542,10 @@ class Diagnoser {
                     Bytes(std::abs(growth_.grown)), " over ", Axis(growth_.to - growth_.from));
     const double unit = by_requests_ ? 1 : 3600;
     if (by_requests_ || seconds_ >= kMinRateSeconds) {
-      absl::StrAppend(&text, ": ", Bytes(growth_.slope.slope * unit),
+      absl::StrAppend(&text, ": ", Bytes(growth_.rate.slope * unit),
                       by_requests_ ? " per request" : " per hour",
-                      " (95 %: ", Bytes(growth_.slope.low * unit), " to ",
-                      Bytes(growth_.slope.high * unit), ")");
+                      " (95 %: ", Bytes(growth_.rate.low * unit), " to ",
+                      Bytes(growth_.rate.high * unit), ")");
     }
     Say(text);
     if (growth_.rises > 0 && growth_.grown > 0) {

@@ -61,6 +61,15 @@ struct VerdictThresholds {
   // this often, if all had stayed, and those freed reached this share of its age in the mean.
   double most_chance_of_young = 0.01;
   double least_age_at_death = 0.1;
+  // A few blocks (at most that many) that are allocated again and again, each larger: of those that
+  // died young no curve is known. Their mean size is then about half of the last one's, which is
+  // the largest that there ever was, alone or beside its forerunner.
+  uint64_t most_blocks_of_container = 8;
+  uint64_t least_replaced = 20;
+  double least_mean_by_last = 0.4;
+  double most_mean_by_last = 0.6;
+  double peak_tolerance = 0.03;
+  double least_progress_of_last = 0.9;
   // A cap: this share of the curve lies behind the moment when it was reached.
   double least_capped = 0.2;
   // Still in use: the last allocation lies in the last quarter.

@@ -63,9 +63,11 @@ class Story {
     replay_->OnFree({At(time), ThreadId{1}, Domain::kHeap, block});
   }
   // What the default mode leaves of blocks that died young.
-  void Folded(uint64_t pairs, uint64_t size, double lifetime, double first, double last) {
+  void Folded(uint64_t pairs, uint64_t size, double lifetime, double first, double last,
+              uint64_t peak = 0) {
     replay_->OnCounters({StackId{kStack}, Domain::kHeap, pairs, pairs * size,
-                         static_cast<uint64_t>(lifetime * 1e9) * pairs, size, At(first), At(last)});
+                         static_cast<uint64_t>(lifetime * 1e9) * pairs, std::max(size, peak),
+                         At(first), At(last)});
   }
   void Phase(double time, const std::string& name) {
     session_.marks.push_back({At(time), std::string(kPhaseMark), name, 0});
@@ -144,6 +146,8 @@ TEST(Verdict, LeakInOneOfManyRequests) {
   const Diagnosis diagnosis = story.Tell();
   EXPECT_VERDICT(diagnosis, "leak");
   EXPECT_NEAR(diagnosis.per_request->value, 500, 25);
+  EXPECT_LT(diagnosis.per_request->low, 500);
+  EXPECT_GT(diagnosis.per_request->high, 500);
 }
 
 TEST(Verdict, LeakAmongHeavyTraffic) {
@@ -191,6 +195,32 @@ TEST(Verdict, ContainerThatIsNeverEmptied) {
   const Diagnosis diagnosis = story.Tell();
   EXPECT_VERDICT(diagnosis, "growth-per-request");
   EXPECT_NEAR(diagnosis.per_request->value, 4096, 100);
+}
+
+TEST(Verdict, ContainerThatIsNeverEmptiedUnseen) {
+  // 199 copies of growing size, each freed at once: only the last is in the trace.
+  Story story(200);
+  story.Folded(199, 4096 * 100, 0.01, story.In(0), story.In(198), 4096 * 200);
+  story.Alloc(story.In(199), 4096 * 200);
+  const Diagnosis diagnosis = story.Tell();
+  EXPECT_VERDICT(diagnosis, "growth-per-request");
+  EXPECT_NEAR(diagnosis.per_request->value, 4096, 200);
+}
+
+TEST(Verdict, ContainerThatReachedItsSizeUnseen) {
+  // The same, but nothing was allocated in the last half.
+  Story story(200);
+  story.Folded(99, 4096 * 50, 0.01, story.In(0), story.In(98), 4096 * 100);
+  story.Alloc(story.In(99), 4096 * 100);
+  EXPECT_VERDICT(story.Tell(), "high-water");
+}
+
+TEST(Verdict, ScratchOfManySizes) {
+  // The same, but once there was a larger one.
+  Story story(200);
+  story.Folded(199, 4096 * 100, 0.01, story.In(0), story.In(198), 4096 * 240);
+  story.Alloc(story.In(199), 4096 * 200);
+  EXPECT_VERDICT(story.Tell(), "cache");
 }
 
 TEST(Verdict, FullCacheWhoseFreesAreRecorded) {

@@ -1,6 +1,7 @@
 """llama.cpp's HTTP server, from the xllamacpp wheel, with one model and one thread: what a llama-server does.
 
   serve_tiny_model.py MODEL            says "listening on http://127.0.0.1:PORT" and serves until SIGTERM
+  serve_tiny_model.py MODEL --cache-ram MIB    the same with this cap of the prompt cache; 0: none
   serve_tiny_model.py MODEL --ask N    sends itself N completions, prints each answer, and ends
 """
 
@@ -23,6 +24,8 @@ def main():
     parameters.n_threads_http = 2
     parameters.warmup = False
     parameters.port = 0
+    if sys.argv[2:3] == ["--cache-ram"]:
+        parameters.cache_ram_mib = int(sys.argv[3])
     server = xllamacpp.Server(parameters)
     if sys.argv[2:3] == ["--ask"]:
         for number in range(int(sys.argv[3])):
