@@ -19,6 +19,9 @@ struct Option {
   // Takes the value ("" when it takes none). The message of an error says what is wrong with the
   // value.
   std::function<absl::Status(absl::string_view)> set;
+  // Those that the value may be, where they are few; a placeholder like "text|json" says them
+  // already.
+  std::vector<std::string> values = {};
 };
 
 // Calls the options' functions in the order of the arguments; what is no option goes to

@@ -90,7 +90,7 @@ std::vector<Option> CheckOptions(CheckArguments& arguments) {
       {"--format", "NAME",
        absl::StrCat("of standard output: ", absl::StrJoin(CheckFormatNames(), ", "),
                     " (default: text)"),
-       [&](string_view value) { return FindFormat(value, arguments.format); }},
+       [&](string_view value) { return FindFormat(value, arguments.format); }, CheckFormatNames()},
       {"--write", "FORMAT=FILE", "writes a file as well; may be repeated",
        [&](string_view value) { return AddWrite(value, arguments); }},
       {"--budget", "FILE", "a YAML file with budgets; what it does not name stays as below",

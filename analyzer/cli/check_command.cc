@@ -24,31 +24,30 @@ constexpr char kHelp[] =
     "Example: ollama-leakview check --budget=budget.yaml --write=junit=memory.xml "
     "--write=sarif=memory.sarif ollamatrace/\n";
 
-int Finish(StandardOutput& output, int exit_code) {
-  if (const absl::Status status = output.Finish(); !status.ok()) {
-    PrintError(status.message());
-    return kExitUnreadable;
-  }
-  return exit_code;
-}
-
-}  // namespace
-
-int CheckCommand(const std::vector<std::string>& words) {
-  CheckArguments arguments;
-  bool help = false;
+std::vector<Option> Options(CheckArguments& arguments, bool& help) {
   std::vector<Option> options = CheckOptions(arguments);
   options.push_back({"-h, --help", "", "this text", [&](absl::string_view) {
                        help = true;
                        return absl::OkStatus();
                      }});
+  return options;
+}
+
+}  // namespace
+
+Manual CheckManual() {
+  CheckArguments defaults;
+  bool help = false;
+  return MakeManual(kHelp, Options(defaults, help));
+}
+
+int CheckCommand(const std::vector<std::string>& words) {
+  CheckArguments arguments;
+  bool help = false;
   std::vector<std::string> paths;
-  absl::Status status = ParseArguments(words, options, /*stop_at_positional=*/false, paths);
-  StandardOutput output;
-  if (status.ok() && help) {
-    output.Write(absl::StrCat(kHelp, "\nOptions:\n", DescribeOptions(options)));
-    return Finish(output, kExitFine);
-  }
+  absl::Status status =
+      ParseArguments(words, Options(arguments, help), /*stop_at_positional=*/false, paths);
+  if (status.ok() && help) return PrintHelp(CheckManual());
   if (status.ok() && paths.empty()) {
     status =
         absl::InvalidArgumentError("no trace given; name a trace or a session folder (see --help)");
@@ -58,7 +57,13 @@ int CheckCommand(const std::vector<std::string>& words) {
     PrintError(status.message());
     return kExitUsage;
   }
-  return Finish(output, RunCheck(paths, arguments, output));
+  StandardOutput output;
+  const int exit_code = RunCheck(paths, arguments, output);
+  if (status = output.Finish(); !status.ok()) {
+    PrintError(status.message());
+    return kExitUnreadable;
+  }
+  return exit_code;
 }
 
 }  // namespace ollamatrace

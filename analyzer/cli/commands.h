@@ -1,9 +1,12 @@
-// The verbs. Each takes the words after it and returns the program's exit code.
+// The verbs: what each does with the words after it (returns the program's exit code), and what it
+// says of itself.
 #ifndef OLLAMATRACE_ANALYZER_CLI_COMMANDS_H_
 #define OLLAMATRACE_ANALYZER_CLI_COMMANDS_H_
 
 #include <string>
 #include <vector>
+
+#include "analyzer/cli/manual.h"
 
 namespace ollamatrace {
 
@@ -17,8 +20,24 @@ int ExportCommand(const std::vector<std::string>& words);
 int HtmlCommand(const std::vector<std::string>& words);
 int ScanCommand(const std::vector<std::string>& words);
 int SoakCommand(const std::vector<std::string>& words);
+int CompletionCommand(const std::vector<std::string>& words);
+int ManualCommand(const std::vector<std::string>& words);
 // Becomes the command: returns only when that cannot be.
 int RecordCommand(const std::vector<std::string>& words);
+
+Manual CheckManual();
+Manual CompletionManual();
+Manual DiffManual();
+Manual ExportManual();
+Manual FragManual();
+Manual HtmlManual();
+Manual LeaksManual();
+Manual ManualManual();
+Manual RecordManual();
+Manual ReportManual();
+Manual ScanManual();
+Manual SoakManual();
+Manual TimelineManual();
 
 // Finds the verb; `report` where the first word is none.
 int RunCommandLine(const std::vector<std::string>& words);

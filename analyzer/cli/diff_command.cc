@@ -113,19 +113,20 @@ int Finish(StandardOutput& output, int exit_code) {
 
 }  // namespace
 
+Manual DiffManual() {
+  DiffArguments defaults;
+  return MakeManual(kHelp, Options(defaults));
+}
+
 int DiffCommand(const std::vector<std::string>& words) {
   DiffArguments arguments;
   if (const absl::Status status = Parse(words, arguments); !status.ok()) {
     PrintError(status.message());
     return kExitUsage;
   }
-  StandardOutput output;
   const ReportArguments& asked = arguments.report;
-  if (asked.help) {
-    DiffArguments defaults;
-    output.Write(absl::StrCat(kHelp, "\nOptions:\n", DescribeOptions(Options(defaults))));
-    return Finish(output, kExitFine);
-  }
+  if (asked.help) return PrintHelp(DiffManual());
+  StandardOutput output;
   int exit_code = kExitFine;
   const Report before = Read(arguments, asked.paths.front(), arguments.from, exit_code);
   if (exit_code == kExitUsage) return exit_code;

@@ -89,10 +89,14 @@ struct ExportArguments {
 };
 
 template <typename Range, typename Name>
-std::string Names(const Range& range, const Name& name) {
+std::vector<std::string> NameList(const Range& range, const Name& name) {
   std::vector<std::string> names;
   for (const auto& one : range) names.push_back(name(one));
-  return absl::StrJoin(names, ", ");
+  return names;
+}
+template <typename Range, typename Name>
+std::string Names(const Range& range, const Name& name) {
+  return absl::StrJoin(NameList(range, name), ", ");
 }
 
 std::vector<Option> Options(ExportArguments& arguments) {
@@ -116,7 +120,8 @@ std::vector<Option> Options(ExportArguments& arguments) {
           }
           return absl::InvalidArgumentError(absl::StrCat(
               "not known; give ", Names(kFormats, [](const auto& one) { return one.name; })));
-        }},
+        },
+        NameList(kFormats, [](const auto& one) { return one.name; })},
        {"-o, --output", "FILE", "the file to write (trace: the folder to make)",
         [&](absl::string_view value) {
           if (value.empty()) return absl::InvalidArgumentError("empty");
@@ -135,7 +140,8 @@ std::vector<Option> Options(ExportArguments& arguments) {
           }
           return absl::InvalidArgumentError(
               absl::StrCat("not known; give ", Names(kExportMetrics, ExportMetricName)));
-        }}});
+        },
+        NameList(kExportMetrics, ExportMetricName)}});
   return options;
 }
 
@@ -261,23 +267,19 @@ int Run(const ExportArguments& arguments) {
 
 }  // namespace
 
+Manual ExportManual() {
+  ExportArguments defaults;
+  return MakeManual(kHelp, Options(defaults));
+}
+
 int ExportCommand(const std::vector<std::string>& words) {
   ExportArguments arguments;
   if (const absl::Status status = Parse(words, arguments); !status.ok()) {
     PrintError(status.message());
     return kExitUsage;
   }
-  if (!arguments.report.help) {
-    return IsTrace(*arguments.format) ? Convert(arguments) : Run(arguments);
-  }
-  StandardOutput output;
-  ExportArguments defaults;
-  output.Write(absl::StrCat(kHelp, "\nOptions:\n", DescribeOptions(Options(defaults))));
-  if (const absl::Status status = output.Finish(); !status.ok()) {
-    PrintError(status.message());
-    return kExitUnreadable;
-  }
-  return kExitFine;
+  if (arguments.report.help) return PrintHelp(ExportManual());
+  return IsTrace(*arguments.format) ? Convert(arguments) : Run(arguments);
 }
 
 }  // namespace ollamatrace

@@ -146,21 +146,19 @@ class Command {
 
 }  // namespace
 
+Manual HtmlManual() {
+  HtmlArguments defaults;
+  return MakeManual(kHelp, Options(defaults));
+}
+
 int HtmlCommand(const std::vector<std::string>& words) {
   HtmlArguments arguments;
   if (const absl::Status status = Parse(words, arguments); !status.ok()) {
     PrintError(status.message());
     return kExitUsage;
   }
-  if (!arguments.report.help) return Command(std::move(arguments)).Run();
-  StandardOutput output;
-  HtmlArguments defaults;
-  output.Write(absl::StrCat(kHelp, "\nOptions:\n", DescribeOptions(Options(defaults))));
-  if (const absl::Status status = output.Finish(); !status.ok()) {
-    PrintError(status.message());
-    return kExitUnreadable;
-  }
-  return kExitFine;
+  if (arguments.report.help) return PrintHelp(HtmlManual());
+  return Command(std::move(arguments)).Run();
 }
 
 }  // namespace ollamatrace

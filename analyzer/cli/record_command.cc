@@ -70,6 +70,11 @@ std::vector<Option> RecordOptions(RecordArguments& arguments) {
 
 }  // namespace
 
+Manual RecordManual() {
+  RecordArguments defaults;
+  return MakeManual(kHelp, RecordOptions(defaults));
+}
+
 int RecordCommand(const std::vector<std::string>& words) {
   RecordArguments arguments;
   absl::Status status = ParseArguments(words, RecordOptions(arguments), /*stop_at_positional=*/true,
@@ -82,11 +87,7 @@ int RecordCommand(const std::vector<std::string>& words) {
     PrintError(status.message());
     return kExitUsage;
   }
-  if (arguments.help) {
-    StandardOutput output;
-    output.Write(absl::StrCat(kHelp, "\nOptions:\n", DescribeOptions(RecordOptions(arguments))));
-    return output.Finish().ok() ? kExitFine : kExitUnreadable;
-  }
+  if (arguments.help) return PrintHelp(RecordManual());
 
   const char* path = getenv("PATH");
   const absl::StatusOr<std::string> program = FindProgram(

@@ -71,7 +71,7 @@ std::vector<Option> ReportOptions(ReportArguments& arguments) {
          if (status.ok()) arguments.top = top;
          return status;
        }},
-      {"--group-by", "KEY", "stack, function, module or thread (default: stack)",
+      {"--group-by", "stack|function|module|thread", "what a group has in common (default: stack)",
        [&](string_view value) {
          return Choose<GroupBy>(value,
                                 {{"stack", GroupBy::kStack},
@@ -109,7 +109,8 @@ std::vector<Option> ReportOptions(ReportArguments& arguments) {
            query.domains.emplace_back(one);
          }
          return absl::OkStatus();
-       }},
+       },
+       DomainNames()},
       {"--since", "TIME",
        "only blocks allocated from TIME on: since the session's start (90s, +10m, 1.5h),\n"
        "or a mark (load, load#3: the third, load#-1: the last)",
@@ -136,7 +137,8 @@ std::vector<Option> ReportOptions(ReportArguments& arguments) {
          arguments.text.frames = arguments.text.processes = arguments.text.notes = 0;
          return absl::OkStatus();
        }},
-      {"--color", "WHEN", "auto, always or never (default: on a terminal, unless NO_COLOR is set)",
+      {"--color", "auto|always|never",
+       "auto: on a terminal, unless NO_COLOR is set (default: auto)",
        [&](string_view value) {
          return Choose<bool>(
              value, {{"auto", TextOfTerminal().colour}, {"always", true}, {"never", false}},

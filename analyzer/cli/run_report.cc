@@ -12,14 +12,6 @@ namespace {
 
 constexpr uint64_t kJsonPoints = 240;  // of a timeline
 
-int Print(StandardOutput& output, int exit_code) {
-  if (const absl::Status status = output.Finish(); !status.ok()) {
-    PrintError(status.message());
-    return kExitUnreadable;
-  }
-  return exit_code;
-}
-
 absl::StatusOr<LoadedSession> Load(const ReportArguments& arguments, bool keep_layout,
                                    Progress& progress) {
   LoadOptions options;
@@ -35,18 +27,18 @@ absl::StatusOr<LoadedSession> Load(const ReportArguments& arguments, bool keep_l
 
 }  // namespace
 
+Manual ManualWithReportOptions(absl::string_view help) {
+  ReportArguments defaults;
+  return MakeManual(help, ReportOptions(defaults));
+}
+
 int RunReport(const std::vector<std::string>& words, const ReportVerb& verb) {
   ReportArguments arguments;
   if (const absl::Status status = ParseReportArguments(words, arguments); !status.ok()) {
     PrintError(status.message());
     return kExitUsage;
   }
-  StandardOutput output;
-  if (arguments.help) {
-    ReportArguments defaults;
-    output.Write(absl::StrCat(verb.help, "\nOptions:\n", DescribeOptions(ReportOptions(defaults))));
-    return Print(output, kExitFine);
-  }
+  if (arguments.help) return PrintHelp(verb.manual());
   arguments.query.order = verb.order;
   if (verb.timeline_points != 0) {
     arguments.query.timeline_points =
@@ -71,13 +63,18 @@ int RunReport(const std::vector<std::string>& words, const ReportVerb& verb) {
   }
   for (const absl::Status& error : loaded->errors) PrintError(error.message());
   if (loaded->history.processes.empty()) return kExitUnreadable;
+  StandardOutput output;
   const OutputSink sink = [&](absl::string_view text) { output.Write(text); };
   if (arguments.format == Format::kJson) {
     RenderJson(report, sink);
   } else {
     verb.render(report, arguments.text, sink);
   }
-  return Print(output, loaded->errors.empty() ? kExitFine : kExitUnreadable);
+  if (const absl::Status status = output.Finish(); !status.ok()) {
+    PrintError(status.message());
+    return kExitUnreadable;
+  }
+  return loaded->errors.empty() ? kExitFine : kExitUnreadable;
 }
 
 }  // namespace ollamatrace

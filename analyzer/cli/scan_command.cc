@@ -54,16 +54,25 @@ std::string Describe(int pid, const Scan& scan) {
       "  by stack: ollama-leakview ", scan.path.substr(0, scan.path.rfind('/')), "\n");
 }
 
+std::vector<Option> Options(bool& help) {
+  return {{"-h, --help", "", "this text", [&](absl::string_view) {
+             help = true;
+             return absl::OkStatus();
+           }}};
+}
+
 }  // namespace
+
+Manual ScanManual() {
+  bool help = false;
+  return MakeManual(kHelp, Options(help));
+}
 
 int ScanCommand(const std::vector<std::string>& words) {
   bool help = false;
   std::vector<std::string> positional;
-  const std::vector<Option> options = {{"-h, --help", "", "this text", [&](absl::string_view) {
-                                          help = true;
-                                          return absl::OkStatus();
-                                        }}};
-  absl::Status status = ParseArguments(words, options, /*stop_at_positional=*/false, positional);
+  absl::Status status =
+      ParseArguments(words, Options(help), /*stop_at_positional=*/false, positional);
   int pid = 0;
   if (status.ok() && !help &&
       (positional.size() != 1 || !absl::SimpleAtoi(positional[0], &pid) || pid <= 0)) {
@@ -73,17 +82,14 @@ int ScanCommand(const std::vector<std::string>& words) {
     PrintError(status.message());
     return kExitUsage;
   }
-  StandardOutput output;
-  if (help) {
-    output.Write(absl::StrCat(kHelp, "\nOptions:\n", DescribeOptions(options)));
-  } else {
-    const absl::StatusOr<Scan> scan = ScanProcess(pid);
-    if (!scan.ok()) {
-      PrintError(scan.status().message());
-      return kExitUnreadable;
-    }
-    output.Write(Describe(pid, *scan));
+  if (help) return PrintHelp(ScanManual());
+  const absl::StatusOr<Scan> scan = ScanProcess(pid);
+  if (!scan.ok()) {
+    PrintError(scan.status().message());
+    return kExitUnreadable;
   }
+  StandardOutput output;
+  output.Write(Describe(pid, *scan));
   if (status = output.Finish(); !status.ok()) {
     PrintError(status.message());
     return kExitUnreadable;

@@ -52,7 +52,7 @@ std::vector<Option> RunOptions(SoakArguments& arguments) {
   SoakPlan& plan = soak.plan;
   TargetOptions& target = soak.target;
   return {
-      {"--server", "KIND", "ollama or llama-server: how it is started, loaded and unloaded",
+      {"--server", "ollama|llama-server", "how it is started, loaded and unloaded",
        [&](string_view value) { return ParseServerKind(value, plan.server); }},
       {"--url", "URL", "a server that runs already, under the library; -o is its OLLAMATRACE_DIR",
        Text(target.url)},
@@ -82,7 +82,7 @@ std::vector<Option> RunOptions(SoakArguments& arguments) {
       {"--api", "NAME",
        absl::StrCat(absl::StrJoin(ApiNames(), ", "), " (default: generate, of\n",
                     "llama-server openai-completion)"),
-       [&](string_view value) { return ParseApi(value, plan.api); }},
+       [&](string_view value) { return ParseApi(value, plan.api); }, ApiNames()},
       {"--stream", "", "answers come piece by piece",
        [&](string_view) {
          plan.stream = true;
@@ -99,7 +99,7 @@ std::vector<Option> RunOptions(SoakArguments& arguments) {
          if (status.ok()) plan.rate = rate;
          return status;
        }},
-      {"--prompts", "KIND", "distinct, repeated or mixed in length (default: distinct)",
+      {"--prompts", "distinct|repeated|mixed", "mixed: in length (default: distinct)",
        [&](string_view value) { return ParsePromptKind(value, plan.prompts.kind); }},
       {"--prompt-words", "N", "of a generated prompt (default: 16)", Count(plan.prompts.words)},
       {"--prompt-file", "FILE", "prompts, one a line, in turn", Text(arguments.prompt_file)},

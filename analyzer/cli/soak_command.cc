@@ -79,15 +79,16 @@ absl::Status PrepareCommand(SoakArguments& arguments) {
 
 }  // namespace
 
+Manual SoakManual() {
+  SoakArguments defaults;
+  return MakeManual(kHelp, SoakOptionTable(defaults));
+}
+
 int SoakCommand(const std::vector<std::string>& words) {
   SoakArguments arguments;
   absl::Status status = ParseSoakArguments(words, arguments);
+  if (status.ok() && arguments.help) return PrintHelp(SoakManual());
   StandardOutput output;
-  if (status.ok() && arguments.help) {
-    SoakArguments defaults;
-    output.Write(absl::StrCat(kHelp, "\nOptions:\n", DescribeOptions(SoakOptionTable(defaults))));
-    return Finish(output, kExitFine);
-  }
   SoakOptions& soak = arguments.soak;
   if (soak.session.empty()) soak.session = absl::StrCat("ollamatrace.soak.", getpid());
   soak.session = AbsolutePath(soak.session);
