@@ -136,6 +136,7 @@ size_t EncodeHeader(const HeaderRecord& record, uint8_t* out) {
   p = PutText(p, record.argv, kMaxArgvBytes);
   p = PutText(p, record.library, kMaxNameBytes);
   p = PutText(p, record.architecture, kMaxNameBytes);
+  p = PutVarint(p, record.segment_ns);
   return Close(Tag::kHeader, out, p);
 }
 
@@ -218,13 +219,7 @@ size_t EncodeSample(const SampleRecord& record, uint8_t* out) {
   uint8_t* p = Payload(out);
   p = PutVarint(p, record.time_ns);
   // One more than the gauge: 0, the cheapest, is "unknown".
-  for (const uint64_t gauge :
-       {record.rss_anon, record.rss_file, record.rss_shmem, record.swap, record.arena,
-        record.mmapped, record.in_use, record.retained, record.trimmable, record.open_files,
-        record.sockets, record.threads, record.pooled_bytes, record.pooled_blocks,
-        record.pooled_peak_bytes, record.tracer_cpu_ns, record.tracer_bytes}) {
-    p = PutVarint(p, gauge + 1);
-  }
+  for (uint64_t SampleRecord::*const gauge : kGauges) p = PutVarint(p, record.*gauge + 1);
   return Close(Tag::kSample, out, p);
 }
 
@@ -318,6 +313,63 @@ size_t EncodeEnd(const EndRecord& record, uint8_t* out) {
   p = PutVarint(p, record.time_ns);
   *p++ = Byte(record.kind);
   return Close(Tag::kEnd, out, p);
+}
+
+size_t EncodeDropped(const DroppedRecord& record, uint8_t* out) {
+  uint8_t* p = Payload(out);
+  p = PutVarint(p, static_cast<uint32_t>(record.stack));
+  *p++ = Byte(record.domain);
+  p = PutVarint(p, record.pairs);
+  p = PutVarint(p, record.bytes);
+  p = PutVarint(p, record.lifetime_ns);
+  p = PutVarint(p, record.first_ns);
+  p = PutVarint(p, record.last_ns);
+  p = PutVarint(p, record.weight_blocks);
+  p = PutVarint(p, record.weight_bytes);
+  p = PutVarint(p, record.weight_blocks_variance);
+  p = PutVarint(p, record.weight_bytes_variance);
+  return Close(Tag::kDropped, out, p);
+}
+
+size_t EncodeSegmentHeader(const uint8_t* header, size_t size, uint32_t segment,
+                           uint64_t segment_ns, uint8_t* out) {
+  const uint8_t* in = header;
+  const uint8_t* const end = header + size;
+  uint64_t number = 0;
+  if (size == 0 || size > kHeaderBytes || *in++ != Byte(Tag::kHeader) ||
+      !GetVarint(&in, end, &number) || number != static_cast<size_t>(end - in) ||
+      number < sizeof(kTraceMagic)) {
+    return 0;
+  }
+  uint8_t* p = Payload(out);
+  const auto copy_until = [&p, &in](const uint8_t* from) {
+    memcpy(p, from, static_cast<size_t>(in - from));
+    p += in - from;
+  };
+  // Up to page_bytes, then the segment's number, then all but the last field.
+  const uint8_t* from = in;
+  in += sizeof(kTraceMagic);
+  for (int field = 0; field < 6; ++field) {
+    if (!GetVarint(&in, end, &number)) return 0;
+  }
+  if (in == end) return 0;
+  ++in;  // mode
+  for (int field = 0; field < 2; ++field) {
+    if (!GetVarint(&in, end, &number)) return 0;
+  }
+  copy_until(from);
+  if (!GetVarint(&in, end, &number)) return 0;
+  p = PutVarint(p, segment);
+  from = in;
+  if (in == end) return 0;
+  ++in;  // born_by_fork
+  for (int text = 0; text < 4; ++text) {
+    if (!GetVarint(&in, end, &number) || number > static_cast<size_t>(end - in)) return 0;
+    in += number;
+  }
+  copy_until(from);
+  p = PutVarint(p, segment_ns);
+  return Close(Tag::kHeader, out, p);
 }
 
 }  // namespace ollamatrace

@@ -48,8 +48,9 @@ inline constexpr size_t kEventBytes =
 inline constexpr size_t kNodeBytes = 32;
 inline constexpr size_t kCountersBytes = 96;
 inline constexpr size_t kWeightsBytes = 64;
-inline constexpr size_t kSampleBytes = 224;
+inline constexpr size_t kSampleBytes = 240;
 inline constexpr size_t kSmallRecordBytes = 64;  // ModuleUnload, ThreadEnd, Loss, End
+inline constexpr size_t kDroppedBytes = 128;
 inline constexpr size_t kThreadBytes = 64 + kMaxNameBytes;
 inline constexpr size_t kModuleBytes = 96 + kMaxBuildIdBytes + kMaxPathBytes;
 inline constexpr size_t kMessageBytes = 64 + kMaxMessageBytes;
@@ -88,6 +89,12 @@ size_t EncodeGpuImplicit(const GpuImplicitRecord& record, uint8_t* out);
 size_t EncodeGpuLedger(const GpuLedgerRecord& record, uint8_t* out);
 size_t EncodeGpuSample(const GpuSampleRecord& record, uint8_t* out);
 size_t EncodeEnd(const EndRecord& record, uint8_t* out);
+size_t EncodeDropped(const DroppedRecord& record, uint8_t* out);
+
+// The encoded Header record `header` as that of a later segment. 0: it is no Header record. `out`
+// has room for kHeaderBytes.
+size_t EncodeSegmentHeader(const uint8_t* header, size_t size, uint32_t segment,
+                           uint64_t segment_ns, uint8_t* out);
 
 }  // namespace ollamatrace
 

@@ -25,13 +25,13 @@ DOMAINS = {0: "heap", 1: "mapping", 2: "break", 8: "device", 9: "managed", 10: "
            13: "graph", 14: "array", 15: "address-space", 16: "mapped", 17: "registered", 18: "graph-exec", 19: "imported"}
 GAUGES = ("rss_anon", "rss_file", "rss_shmem", "swap", "arena", "mmapped", "in_use", "retained", "trimmable",
           "open_files", "sockets", "threads", "pooled_bytes", "pooled_blocks", "pooled_peak_bytes", "tracer_cpu_ns",
-          "tracer_bytes")
+          "tracer_bytes", "written_bytes", "mapped_bytes")
 
 # Records with a length: name and fields. n: varint, w: varint32, b: one byte, t: text, x: bytes as hex, a: address,
 # g: varint, one more than a gauge, d: varint32, one more than a device.
 RECORDS = {
     0x80: ("header", "version:w pid:w ppid:w start_ns:n wall_ns:n process_start:n mode:b sample_bytes:n page_bytes:w "
-                     "segment:w born_by_fork:b exe:t argv:t library:t architecture:t"),
+                     "segment:w born_by_fork:b exe:t argv:t library:t architecture:t segment_ns:n"),
     0x81: ("module", "id:w t:n bias:a begin:a end:a build_id:x path:t"),
     0x82: ("module_unload", "id:w t:n"),
     0x83: ("thread", "id:w t:n tid:w name:t"),
@@ -42,6 +42,8 @@ RECORDS = {
     0x88: ("loss", "t:n kind:b events:n"),
     0x89: ("message", "t:n text:t"),
     0x8A: ("end", "t:n kind:b"),
+    0x8B: ("dropped", "stack:w domain:b pairs:n bytes:n lifetime_ns:n first_ns:n last_ns:n weight_blocks:n "
+                      "weight_bytes:n weight_blocks_variance:n weight_bytes_variance:n"),
     0x8C: ("weights", "stack:w domain:b blocks:n bytes:n blocks_variance:n bytes_variance:n"),
     0x90: ("memory_map", "t:n body:x"),
     0xA0: ("gpu_place", "id:w device:d context:w stream:n function:t"),

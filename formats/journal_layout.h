@@ -283,6 +283,10 @@ struct JournalHeader {
   // definitions_head + n - definitions_released <= kDefinitionsBytes. (definitions_tail may be
   // taken back by an undo; this follows it after the commit.)
   std::atomic<uint64_t> definitions_released;
+  // The files of the trace: its segments from first_segment to `segment`, to which trace_end
+  // refers; before them, when first_segment is not 0, the checkpoint of that number.
+  uint32_t segment;
+  uint32_t first_segment;
 
   // Written by whoever attaches, defines or interns.
   alignas(64) std::atomic<uint64_t> definitions_head;

@@ -343,6 +343,12 @@ absl::Status Copier::Copy() {
   next_node_ = JOURNAL_FIELD(current, uint32_t, next_node);
   identity_bytes_ = JOURNAL_FIELD(current, uint32_t, identity_bytes);
   snapshot_.trace_end = JOURNAL_FIELD(header, uint64_t, trace_end);
+  snapshot_.segment = JOURNAL_FIELD(header, uint32_t, segment);
+  snapshot_.first_segment = JOURNAL_FIELD(header, uint32_t, first_segment);
+  if (snapshot_.first_segment > snapshot_.segment) {
+    Note("the journal's numbers of segments are damaged: those before the last are ignored");
+    snapshot_.first_segment = snapshot_.segment;
+  }
   snapshot_.anchors = JOURNAL_FIELD(header, TimeAnchors, anchors);
   for (int kind = 0; kind < kLossKinds; ++kind) {
     snapshot_.losses[static_cast<size_t>(kind)] = current.Get<uint64_t>(

@@ -37,7 +37,11 @@ struct JournalSnapshot {
   uint32_t pid = 0;
   uint64_t process_start = 0;
   TimeAnchors anchors{};
-  uint64_t trace_end = 0;  // bytes of the trace that are committed: what is here follows them
+  // The files of the trace: its segments from first_segment to `segment`, and before them, when
+  // first_segment is not 0, the checkpoint of that number.
+  uint32_t segment = 0;
+  uint32_t first_segment = 0;
+  uint64_t trace_end = 0;  // bytes of that segment that are committed: what is here follows them
   std::string identity;    // the encoded Header record
   std::vector<std::string> definitions;  // encoded records
   std::string staged;                    // encoded records of the chunk that was being filled

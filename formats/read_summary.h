@@ -21,6 +21,7 @@ struct ReadSummary {
   bool has_journal = false;        // a journal was read too
   bool owner_alive = false;        // ... and its process was alive at that moment
   bool complete = false;           // an End record was read
+  std::vector<std::string> files;  // paths of the trace's files, in the order of their records
   std::vector<std::string> notes;  // one line each, for the user: what was wrong, what it means
 
   // A trace with thousands of damaged chunks does not get thousands of notes.

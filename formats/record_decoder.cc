@@ -235,6 +235,7 @@ absl::Status RecordDecoder::DecodePayload(uint8_t tag, Cursor& in) {
       record.argv = in.String();
       record.library = in.String();
       record.architecture = in.String();
+      record.segment_ns = in.Number();
       if (in.ok()) {
         Saw(record.start_ns);
         if (!header_seen_) visitor_.OnHeader(record);
@@ -314,14 +315,8 @@ absl::Status RecordDecoder::DecodePayload(uint8_t tag, Cursor& in) {
     case Tag::kSample: {
       SampleRecord record;
       record.time_ns = in.Number();
-      for (uint64_t* gauge :
-           {&record.rss_anon, &record.rss_file, &record.rss_shmem, &record.swap, &record.arena,
-            &record.mmapped, &record.in_use, &record.retained, &record.trimmable,
-            &record.open_files, &record.sockets, &record.threads, &record.pooled_bytes,
-            &record.pooled_blocks, &record.pooled_peak_bytes, &record.tracer_cpu_ns,
-            &record.tracer_bytes}) {
-        *gauge = in.Number() - 1;  // 0 is kUnknownGauge
-      }
+      // 0 is kUnknownGauge.
+      for (uint64_t SampleRecord::*const gauge : kGauges) record.*gauge = in.Number() - 1;
       if (in.ok()) {
         Saw(record.time_ns);
         visitor_.OnSample(record);
@@ -358,7 +353,7 @@ absl::Status RecordDecoder::DecodePayload(uint8_t tag, Cursor& in) {
       record.time_ns = in.Number();
       record.kind = static_cast<EndKind>(in.Byte());
       if (in.ok()) {
-        end_seen_ = true;
+        end_seen_ = record.kind != EndKind::kSegment;
         Saw(record.time_ns);
         visitor_.OnEnd(record);
       }
@@ -424,6 +419,22 @@ absl::Status RecordDecoder::DecodePayload(uint8_t tag, Cursor& in) {
       record.used_bytes = in.Number() - 1;
       record.total_bytes = in.Number() - 1;
       if (in.ok()) visitor_.OnGpuSample(record);
+      break;
+    }
+    case Tag::kDropped: {
+      DroppedRecord record;
+      record.stack = StackId{in.Number32()};
+      record.domain = static_cast<Domain>(in.Byte());
+      record.pairs = in.Number();
+      record.bytes = in.Number();
+      record.lifetime_ns = in.Number();
+      record.first_ns = in.Number();
+      record.last_ns = in.Number();
+      record.weight_blocks = in.Number();
+      record.weight_bytes = in.Number();
+      record.weight_blocks_variance = in.Number();
+      record.weight_bytes_variance = in.Number();
+      if (in.ok()) visitor_.OnDropped(record);
       break;
     }
     default:

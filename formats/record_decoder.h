@@ -36,6 +36,7 @@ class RecordDecoder {
   absl::Status DecodeColumns(absl::string_view bytes);
 
   bool header_seen() const { return header_seen_; }
+  // An End record that is not merely a segment's.
   bool end_seen() const { return end_seen_; }
   // Records of kinds that this reader does not know, skipped.
   uint64_t unknown_records() const { return unknown_records_; }

@@ -55,7 +55,7 @@ TEST(RecordDecoder, UnknownKindsAreSkippedAndCounted) {
   Lines got;
   RecordDecoder decoder(got.text);
   const std::string unknown =
-      Tagged(static_cast<Tag>(0xff), std::string(1000, 'x')) + Tagged(static_cast<Tag>(0x8b), "");
+      Tagged(static_cast<Tag>(0xff), std::string(1000, 'x')) + Tagged(static_cast<Tag>(0x8f), "");
   ASSERT_TRUE(decoder.Decode(unknown + Encoded(EndRecord{1, EndKind::kExec})).ok());
   EXPECT_EQ(decoder.unknown_records(), 2u);
   EXPECT_TRUE(decoder.end_seen());

@@ -31,7 +31,8 @@ void RecordText::OnHeader(const HeaderRecord& record) {
                      " sample_bytes=", record.sample_bytes, " page_bytes=", record.page_bytes,
                      " segment=", record.segment, " born_by_fork=", record.born_by_fork) +
         absl::StrCat(" exe=", Quoted(record.exe), " argv=", Quoted(record.argv), " library=",
-                     Quoted(record.library), " architecture=", Quoted(record.architecture)));
+                     Quoted(record.library), " architecture=", Quoted(record.architecture),
+                     " segment_ns=", record.segment_ns));
 }
 
 void RecordText::OnModule(const ModuleRecord& record) {
@@ -120,6 +121,8 @@ void RecordText::OnSample(const SampleRecord& record) {
   gauge("pooled_peak_bytes", record.pooled_peak_bytes);
   gauge("tracer_cpu_ns", record.tracer_cpu_ns);
   gauge("tracer_bytes", record.tracer_bytes);
+  gauge("written_bytes", record.written_bytes);
+  gauge("mapped_bytes", record.mapped_bytes);
   line_(line);
 }
 
@@ -174,6 +177,16 @@ void RecordText::OnGpuSample(const GpuSampleRecord& record) {
 
 void RecordText::OnEnd(const EndRecord& record) {
   line_(absl::StrCat("end t=", record.time_ns, " kind=", Number(record.kind)));
+}
+
+void RecordText::OnDropped(const DroppedRecord& record) {
+  line_(absl::StrCat("dropped stack=", Number(record.stack), " domain=", Number(record.domain),
+                     " pairs=", record.pairs, " bytes=", record.bytes,
+                     " lifetime_ns=", record.lifetime_ns, " first_ns=", record.first_ns,
+                     " last_ns=", record.last_ns) +
+        absl::StrCat(" weight_blocks=", record.weight_blocks, " weight_bytes=", record.weight_bytes,
+                     " weight_blocks_variance=", record.weight_blocks_variance,
+                     " weight_bytes_variance=", record.weight_bytes_variance));
 }
 
 }  // namespace ollamatrace

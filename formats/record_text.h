@@ -40,6 +40,7 @@ class RecordText : public TraceVisitor {
   void OnGpuLedger(const GpuLedgerRecord& record) override;
   void OnGpuSample(const GpuSampleRecord& record) override;
   void OnEnd(const EndRecord& record) override;
+  void OnDropped(const DroppedRecord& record) override;
 
  private:
   std::function<void(absl::string_view)> line_;

@@ -17,14 +17,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "formats/byte_count.h"
+
 namespace ollamatrace {
 
 // The greatest sample_bytes that makes sense, 1 TiB; 0 means that nothing is drawn.
 inline constexpr uint64_t kMaxSampleBytes = uint64_t{1} << 40;
 
-// Whether [text, text + size) is the mode's name as a setting: "sample:" and a decimal number of
-// bytes from 1 to kMaxSampleBytes, which K, M or G, or a small one of these, multiplies by 2^10,
-// 2^20, 2^30.
+// Whether [text, text + size) is the mode's name as a setting: "sample:" and a number of bytes
+// (byte_count.h) from 1 to kMaxSampleBytes.
 inline bool ParseSampleMode(const char* text, size_t size, uint64_t* sample_bytes) {
   constexpr char kName[] = "sample:";
   constexpr size_t kNameSize = sizeof kName - 1;
@@ -33,29 +34,11 @@ inline bool ParseSampleMode(const char* text, size_t size, uint64_t* sample_byte
     if (text[i] != kName[i]) return false;
   }
   uint64_t number = 0;
-  size_t i = kNameSize;
-  for (; i < size && text[i] >= '0' && text[i] <= '9'; ++i) {
-    number = number * 10 + static_cast<uint64_t>(text[i] - '0');
-    if (number > kMaxSampleBytes) return false;
+  if (!ParseByteCount(text + kNameSize, size - kNameSize, kMaxSampleBytes, &number) ||
+      number == 0) {
+    return false;
   }
-  unsigned shift = 0;
-  if (i + 1 == size) {
-    switch (text[i++] | 0x20) {
-      case 'k':
-        shift = 10;
-        break;
-      case 'm':
-        shift = 20;
-        break;
-      case 'g':
-        shift = 30;
-        break;
-      default:
-        return false;
-    }
-  }
-  if (i != size || number == 0 || number > kMaxSampleBytes >> shift) return false;
-  *sample_bytes = number << shift;
+  *sample_bytes = number;
   return true;
 }
 

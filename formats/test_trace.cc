@@ -92,6 +92,7 @@ void AddEveryRecord(TraceBuilder& builder) {
   header.argv = TextOf(argv);
   header.library = TextOf("0.1.0");
   header.architecture = TextOf("x86_64");
+  header.segment_ns = 200'000'000'000;
   builder.Add(header);
   builder.Add(ModuleRecord{ModuleId{1}, 5, 0x7f0000000000, 0x7f0000000000, 0x7f0000100000,
                            TextOf(build_id), TextOf("/lib/libc.so.6")});
@@ -142,6 +143,8 @@ void AddEveryRecord(TraceBuilder& builder) {
   sample.pooled_bytes = 24;
   sample.pooled_blocks = 1;
   sample.tracer_bytes = 8 << 20;
+  sample.written_bytes = 4096;
+  sample.mapped_bytes = 0;
   builder.Add(sample);
   builder.Add(MemoryMapRecord{3000, TextOf("\xff")});
   builder.Add(MemoryMapRecord{kMax64, {}});
@@ -174,6 +177,9 @@ void AddEveryRecord(TraceBuilder& builder) {
   builder.Add(ThreadEndRecord{ThreadId{kMax32}, kMax64});
   builder.Add(ModuleUnloadRecord{ModuleId{1}, 4002});
   builder.Add(ModuleUnloadRecord{ModuleId{kMax32}, kMax64});
+  builder.Add(DroppedRecord{StackId{1}, Domain::kHeap, 1000, 24000, 5, 1000, 2000, 1, 2, 3, 4});
+  builder.Add(DroppedRecord{StackId{kMax32}, static_cast<Domain>(255), kMax64, kMax64, kMax64,
+                            kMax64, kMax64, kMax64, kMax64, kMax64, kMax64});
   builder.Add(EndRecord{4003, EndKind::kExited});
   builder.CloseChunk();
 }

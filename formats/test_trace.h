@@ -68,6 +68,9 @@ class TraceBuilder {
     AddOther(EncodeGpuSample, &TraceVisitor::OnGpuSample, record);
   }
   void Add(const EndRecord& record) { AddOther(EncodeEnd, &TraceVisitor::OnEnd, record); }
+  void Add(const DroppedRecord& record) {
+    AddOther(EncodeDropped, &TraceVisitor::OnDropped, record);
+  }
   // Bytes that are no record of this version.
   void AddRaw(absl::string_view bytes) { records_.append(bytes.data(), bytes.size()); }
 

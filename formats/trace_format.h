@@ -124,6 +124,7 @@ enum class Tag : uint8_t {
   kLoss = 0x88,
   kMessage = 0x89,
   kEnd = 0x8a,
+  kDropped = 0x8b,
   kWeights = 0x8c,
   kMemoryMap = 0x90,
   kGpuPlace = 0xa0,  // the records of gpu_records.h
@@ -161,6 +162,8 @@ struct HeaderRecord {
   Text argv;                 // arguments, separated (not ended) by NUL; cut at kMaxStringBytes
   Text library;              // version of the library
   Text architecture;         // "x86_64", "aarch64"
+  // When this segment began (CLOCK_MONOTONIC); 0 in segment 0.
+  uint64_t segment_ns = 0;
 };
 
 struct ModuleRecord {
@@ -295,6 +298,37 @@ struct SampleRecord {
       kUnknownGauge;                       // greatest value of pooled_bytes since the sample before
   uint64_t tracer_cpu_ns = kUnknownGauge;  // CPU time of the drain so far
   uint64_t tracer_bytes = kUnknownGauge;   // bytes of the tracer's own mappings
+  // Known in a checkpoint only, where the events before the sample were dropped: what they said at
+  // this moment. Live heap bytes beyond pooled_bytes; bytes of anonymous mappings and the break.
+  uint64_t written_bytes = kUnknownGauge;
+  uint64_t mapped_bytes = kUnknownGauge;
+};
+
+// The gauges, in the order of their fields in the record.
+inline constexpr uint64_t SampleRecord::*kGauges[] = {
+    &SampleRecord::rss_anon,      &SampleRecord::rss_file,      &SampleRecord::rss_shmem,
+    &SampleRecord::swap,          &SampleRecord::arena,         &SampleRecord::mmapped,
+    &SampleRecord::in_use,        &SampleRecord::retained,      &SampleRecord::trimmable,
+    &SampleRecord::open_files,    &SampleRecord::sockets,       &SampleRecord::threads,
+    &SampleRecord::pooled_bytes,  &SampleRecord::pooled_blocks, &SampleRecord::pooled_peak_bytes,
+    &SampleRecord::tracer_cpu_ns, &SampleRecord::tracer_bytes,  &SampleRecord::written_bytes,
+    &SampleRecord::mapped_bytes};
+
+// In a checkpoint: blocks of one stack that were allocated and freed in events that were dropped
+// with old segments. On top of Counters.
+struct DroppedRecord {
+  StackId stack{};
+  Domain domain = Domain::kHeap;
+  uint64_t pairs = 0;        // allocations (= frees)
+  uint64_t bytes = 0;        // of these allocations
+  uint64_t lifetime_ns = 0;  // sum over the pairs
+  uint64_t first_ns = 0;     // time of the first and of the last of these allocations
+  uint64_t last_ns = 0;
+  // Mode sample: what the pairs stand for, as in WeightsRecord; 0 in other modes.
+  uint64_t weight_blocks = 0;
+  uint64_t weight_bytes = 0;
+  uint64_t weight_blocks_variance = 0;
+  uint64_t weight_bytes_variance = 0;
 };
 
 // What is mapped and how much of it is in memory. `body`: see memory_map.h.

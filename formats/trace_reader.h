@@ -19,12 +19,13 @@ struct ReadOptions {
   std::function<void(uint64_t, uint64_t)> progress;
 };
 
-// Reads `path`: a `.zst` trace (its `.journal` beside it is read too when it is there) or a
-// `.journal` (its trace beside it is read too; it may be missing). Errors: NotFound (no such
-// file), PermissionDenied, FailedPrecondition (a newer format version, with both versions in the
-// text), InvalidArgument (not a trace; an empty file), Internal (I/O). Damage inside is not an
-// error: it is skipped, counted and noted. The message is one line: what, where, what to do. Memory
-// is bounded by the largest chunk plus the journal's used parts.
+// Reads the trace of the process to which `path` belongs, a `.zst` or a `.journal`: of the files
+// beside it that have the same name but for their endings, the segments that count, the checkpoint
+// before them and the journal (see segment_files.h). Any of them may be missing. Errors: NotFound
+// (no such file), PermissionDenied, FailedPrecondition (a newer format version, with both versions
+// in the text), InvalidArgument (not a trace; an empty file), Internal (I/O). Damage inside is not
+// an error: it is skipped, counted and noted. The message is one line: what, where, what to do.
+// Memory is bounded by the largest chunk plus the journal's used parts.
 absl::StatusOr<ReadSummary> ReadTrace(const std::string& path, TraceVisitor& visitor,
                                       const ReadOptions& options = {});
 

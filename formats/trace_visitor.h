@@ -46,6 +46,7 @@ class TraceVisitor {
   virtual void OnGpuLedger(const GpuLedgerRecord&) {}
   virtual void OnGpuSample(const GpuSampleRecord&) {}
   virtual void OnEnd(const EndRecord&) {}
+  virtual void OnDropped(const DroppedRecord&) {}
 };
 
 }  // namespace ollamatrace

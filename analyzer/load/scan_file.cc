@@ -11,7 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/strip.h"
+#include "formats/segment_files.h"
 #include "nlohmann/json.hpp"
 
 namespace ollamatrace {
@@ -75,9 +75,7 @@ std::optional<ScanResult> ParseScan(const std::string& line) {
 }  // namespace
 
 std::string ScanPath(const std::string& trace) {
-  absl::string_view stem = trace;
-  if (!absl::ConsumeSuffix(&stem, ".zst")) absl::ConsumeSuffix(&stem, ".journal");
-  return absl::StrCat(stem, ".scan");
+  return absl::StrCat(ParseTraceFileName(trace).base, ".scan");
 }
 
 absl::Status AppendScan(const std::string& path, const ScanResult& result) {

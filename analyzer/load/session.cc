@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "formats/segment_files.h"
 #include "formats/trace_reader.h"
 
 namespace ollamatrace {
@@ -100,16 +101,17 @@ class Finder {
     return children;
   }
 
-  // A journal whose trace is there is read with the trace.
+  // The files of one process are read together.
   void AddFile(const fs::path& path, bool named) {
+    const TraceFileName name = ParseTraceFileName(path.string());
+    const fs::path base = name.kind == TraceFileKind::kOther ? path : fs::path(name.base);
+    if (!files_.insert(Key(base)).second) return;
     fs::path chosen = path;
-    if (path.extension() == ".journal") {
-      fs::path trace = path;
-      trace.replace_extension(".zst");
-      std::error_code error;
-      if (fs::is_regular_file(trace, error)) chosen = trace;
+    if (name.kind == TraceFileKind::kJournal) {
+      const SegmentFiles files = FindSegmentFiles(name.base);
+      if (!files.segments.empty()) chosen = files.segments.begin()->second;
     }
-    if (files_.insert(Key(chosen)).second) session_.traces.push_back({chosen.string(), named});
+    session_.traces.push_back({chosen.string(), named});
   }
 
   bool AddFolder(const fs::path& folder, std::string& why) {

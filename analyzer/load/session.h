@@ -12,8 +12,9 @@
 
 namespace ollamatrace {
 
+// One process's trace: of its files, the one that the user named or the first there is.
 struct TraceFile {
-  std::string path;  // the .zst, or the .journal when there is no .zst
+  std::string path;  // a .zst of the process, or the .journal when there is no .zst
   bool named =
       false;  // the user named this very file: that it is unreadable is then an error, not a note
 };

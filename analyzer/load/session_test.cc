@@ -47,6 +47,25 @@ class SessionTest : public ::testing::Test {
   fs::path folder_;
 };
 
+// All files of a process are one trace.
+TEST_F(SessionTest, Segments) {
+  Write("a.1.1.live3.zst");
+  Write("a.1.1.s3.zst");
+  Write("a.1.1.s4.zst");
+  Write("a.1.1.live4.tmp");
+  Write("a.1.1.journal");
+  Write("b.2.1.zst");
+  Write("b.2.1.s1.zst");
+  EXPECT_THAT(FindSession({folder_.string()}).traces, SizeIs(2));
+  const Session one = FindSession({(folder_ / "a.1.1.s4.zst").string()});
+  EXPECT_THAT(Names(one), ElementsAre("a.1.1.s4.zst"));
+  EXPECT_TRUE(one.traces[0].named);
+  EXPECT_THAT(FindSession({(folder_ / "a.1.1.s4.zst").string(),
+                           (folder_ / "a.1.1.live3.zst").string(), folder_.string()})
+                  .traces,
+              SizeIs(2));
+}
+
 TEST_F(SessionTest, AFolderOfTraces) {
   Write("b.2.1.zst");
   Write("a.1.1.zst");

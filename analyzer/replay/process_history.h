@@ -174,7 +174,9 @@ struct ProcessHistory {
   uint64_t start_ns = 0;
   uint64_t wall_ns = 0;
   uint64_t process_start = 0;
+  // Not 0: history before segment_ns was dropped, but for what was live then and sums.
   uint32_t segment = 0;
+  uint64_t segment_ns = 0;
   bool born_by_fork = false;
   Mode mode = Mode::kSurvivors;
   uint64_t sample_bytes = 0;  // mode sample: one block is drawn in so many bytes; else 0

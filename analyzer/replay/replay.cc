@@ -76,6 +76,7 @@ void Replay::OnHeader(const HeaderRecord& header) {
   history_.wall_ns = header.wall_ns;
   history_.process_start = header.process_start;
   history_.segment = header.segment;
+  history_.segment_ns = header.segment_ns;
   page_bytes_ = header.page_bytes;
   history_.born_by_fork = header.born_by_fork != 0;
   history_.mode = header.mode;
@@ -357,6 +358,27 @@ void Replay::OnCounters(const CountersRecord& counters) {
   folded.now = counters;
 }
 
+void Replay::OnDropped(const DroppedRecord& dropped) {
+  if (!InWindow(dropped.last_ns)) return;
+  Saw(dropped.last_ns);
+  CountersRecord pairs;
+  pairs.pairs = dropped.pairs;
+  pairs.bytes = dropped.bytes;
+  AddPairs(TotalOf(dropped.domain), pairs);
+  if (IsGpu(dropped.domain)) {
+    AddPairs(history_.gpu.totals[{dropped.domain, DeviceOf(dropped.stack)}], pairs);
+  }
+  const bool before = dropped.last_ns < options_.since_ns;
+  if (estimator_ && dropped.domain == Domain::kHeap) estimator_->OnDropped(dropped, before);
+  if (before) return;
+  StackStats& stats = rows_[RowOf({dropped.stack, ThreadId{}, dropped.domain})].second;
+  AddTo(stats.allocations, dropped.pairs);
+  AddTo(stats.frees, dropped.pairs);
+  AddTo(stats.bytes, dropped.bytes);
+  stats.first_ns = std::min(stats.first_ns, std::max(dropped.first_ns, options_.since_ns));
+  stats.last_ns = std::max(stats.last_ns, dropped.last_ns);
+}
+
 void Replay::OnWeights(const WeightsRecord& weights) {
   if (!estimator_ || weights.domain != Domain::kHeap) return;
   // They follow the counters of the pairs that they weigh.
@@ -373,14 +395,20 @@ void Replay::OnSample(const SampleRecord& sample) {
   DomainTotals& heap = TotalOf(Domain::kHeap);
   TimelinePoint point;
   point.sample = sample;
-  point.heap_live_bytes = heap.live_bytes;
+  // The events before a sample of a checkpoint are not there: what they said is in it.
+  const bool in_checkpoint = sample.written_bytes != kUnknownGauge;
+  point.heap_live_bytes = in_checkpoint ? sample.written_bytes : heap.live_bytes;
   AddTo(point.heap_live_bytes, known(sample.pooled_bytes));
-  point.mapped_live_bytes = history_.Total(Domain::kMapping).live_bytes;
-  AddTo(point.mapped_live_bytes, history_.Total(Domain::kBreak).live_bytes);
+  if (in_checkpoint && sample.mapped_bytes != kUnknownGauge) {
+    point.mapped_live_bytes = sample.mapped_bytes;
+  } else {
+    point.mapped_live_bytes = history_.Total(Domain::kMapping).live_bytes;
+    AddTo(point.mapped_live_bytes, history_.Total(Domain::kBreak).live_bytes);
+  }
 
   // While the pool was at its greatest, at least the smallest sum of written blocks was live beside
   // it.
-  uint64_t at_pool_peak = heap_floor_;
+  uint64_t at_pool_peak = in_checkpoint ? 0 : heap_floor_;
   AddTo(at_pool_peak, known(sample.pooled_peak_bytes));
   heap.peak_bytes = std::max({heap.peak_bytes, point.heap_live_bytes, at_pool_peak});
   heap_floor_ = heap.live_bytes;
@@ -507,6 +535,7 @@ void Replay::ForgetPinnedMappings() {
 }
 
 void Replay::OnEnd(const EndRecord& end) {
+  if (end.kind == EndKind::kSegment) return;  // the next one follows
   ended_ = true;
   end_ = end;
 }
@@ -576,7 +605,6 @@ void Replay::SettleEnd(const ReadSummary& summary) {
       history_.end = ProcessEnd::kExec;
       break;
     case EndKind::kSegment:
-      history_.end = ProcessEnd::kRunning;
       break;
     case EndKind::kStopped:
       history_.end = ProcessEnd::kStopped;
@@ -646,16 +674,15 @@ void MarkExecs(std::vector<ProcessHistory>& histories) {
     if (history.has_header) order.push_back(&history);
   }
   std::sort(order.begin(), order.end(), [](const ProcessHistory* a, const ProcessHistory* b) {
-    return std::tie(a->pid, a->process_start, a->start_ns, a->segment) <
-           std::tie(b->pid, b->process_start, b->start_ns, b->segment);
+    return std::tie(a->pid, a->process_start, a->start_ns) <
+           std::tie(b->pid, b->process_start, b->start_ns);
   });
   for (size_t i = 1; i < order.size(); ++i) {
     ProcessHistory& before = *order[i - 1];
     const ProcessHistory& after = *order[i];
     const bool same = before.pid == after.pid && before.process_start == after.process_start &&
                       after.process_start != 0;
-    // A segment that follows another one is the same program.
-    if (same && after.segment == 0) before.end = ProcessEnd::kExec;
+    if (same) before.end = ProcessEnd::kExec;
   }
 }
 

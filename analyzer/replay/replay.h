@@ -53,6 +53,7 @@ class Replay : public TraceVisitor {
   void OnMap(const MapRecord& map) override;
   void OnUnmap(const UnmapRecord& unmap) override;
   void OnCounters(const CountersRecord& counters) override;
+  void OnDropped(const DroppedRecord& dropped) override;
   void OnWeights(const WeightsRecord& weights) override;
   void OnSample(const SampleRecord& sample) override;
   void OnMemoryMap(const MemoryMapRecord& map) override;

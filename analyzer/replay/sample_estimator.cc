@@ -63,6 +63,13 @@ void SampleEstimator::OnWeights(const WeightsRecord& weights, bool before) {
   folded.now = weights;
 }
 
+void SampleEstimator::OnDropped(const DroppedRecord& dropped, bool before) {
+  const Sum sum = SumOf({dropped.stack, dropped.domain, dropped.weight_blocks, dropped.weight_bytes,
+                         dropped.weight_blocks_variance, dropped.weight_bytes_variance});
+  total_.folded.Add(sum, 1);
+  if (!before) tallies_[{dropped.stack, ThreadId{}, Domain::kHeap}].folded.Add(sum, 1);
+}
+
 void SampleEstimator::Apply(ProcessHistory& history) const {
   absl::flat_hash_map<StackKey, Tally> tallies = tallies_;
   Tally total = total_;

@@ -29,6 +29,7 @@ class SampleEstimator {
   void OnFree(uint64_t address);
   // `before`: of the time before the window.
   void OnWeights(const WeightsRecord& weights, bool before);
+  void OnDropped(const DroppedRecord& dropped, bool before);
 
   // Puts the estimates into the stacks and the totals of the heap.
   void Apply(ProcessHistory& history) const;

@@ -715,6 +715,11 @@ class Builder {
       }
       if (!history.has_header)
         note(i, "the beginning of the trace is missing: its process is unknown");
+      if (history.segment != 0) {
+        note(i, absl::StrCat("history before ", FormatSeconds(Seconds(history.segment_ns)),
+                             " was dropped to stay within OLLAMATRACE_MAX_BYTES: what is live and "
+                             "the sums are exact, what came and went before has no times"));
+      }
       if (history.end == ProcessEnd::kStopped) {
         note(i, "recording stopped before the process ended: what it did afterwards is not known");
       }

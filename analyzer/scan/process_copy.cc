@@ -23,6 +23,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "formats/journal_layout.h"
+#include "formats/segment_files.h"
 
 namespace ollamatrace {
 namespace {
@@ -315,6 +316,7 @@ absl::StatusOr<std::unique_ptr<ProcessCopy>> ProcessCopy::Make(pid_t pid,
     copy->own_control_block_ = RobustList(own);
     copy->threads_ = stopped.threads();
     forked = request.Answer(kSnapshotForked, kForkNs, 20'000);
+    copy->OpenTrace(std::string(absl::StripSuffix(journal, ".journal")));
     stopped.Resume();
     request.LetGo();
     copy->pause_ns_ = NowNs() - begin_ns;
@@ -328,32 +330,49 @@ absl::StatusOr<std::unique_ptr<ProcessCopy>> ProcessCopy::Make(pid_t pid,
   if (copy->copy_ == 0) return absl::NotFoundError(absl::StrCat("process ", pid, " has ended"));
   if (!journal_read) return absl::InternalError(ErrnoText(journal));
 
-  // Beside it, the trace: it only grows, and the journal says how much of it counts.
   const char* const temporary = getenv("TMPDIR");
   std::string pattern =
       absl::StrCat(temporary != nullptr && *temporary != '\0' ? temporary : "/tmp",
                    "/ollama-leakview-scan-XXXXXX");
   if (mkdtemp(pattern.data()) == nullptr) return absl::InternalError(ErrnoText(pattern));
   copy->folder_ = pattern;
-  const std::string stem(absl::StripSuffix(journal, ".journal"));
-  copy->trace_ = copy->folder_ + "/trace.zst";
+  const std::string stem = pattern + "/trace";
+  copy->trace_ = stem + ".journal";
   struct stat info;
-  char* const real = realpath((stem + ".zst").c_str(), nullptr);
-  const std::string target = real == nullptr ? stem + ".zst" : real;
-  free(real);
-  if (fstat(request.fd(), &info) != 0 || symlink(target.c_str(), copy->trace_.c_str()) != 0 ||
-      !bytes.WriteTo(copy->folder_ + "/trace.journal", info.st_size)) {
+  if (fstat(request.fd(), &info) != 0 || !bytes.WriteTo(copy->trace_, info.st_size)) {
     return absl::InternalError(ErrnoText(copy->folder_));
   }
+  for (OpenFile& file : copy->files_) {
+    const std::string link = stem + file.suffix;
+    if (symlink(absl::StrCat("/proc/", getpid(), "/fd/", file.fd).c_str(), link.c_str()) != 0) {
+      return absl::InternalError(ErrnoText(link));
+    }
+    file.link = link;
+  }
   return copy;
+}
+
+// The files beside the journal. They only grow, and the journal says how much of them counts; but
+// a limit on the trace's bytes may delete some, so they are held open.
+void ProcessCopy::OpenTrace(const std::string& stem) {
+  const SegmentFiles found = FindSegmentFiles(stem);
+  for (const auto* files : {&found.segments, &found.checkpoints}) {
+    for (const auto& [number, path] : *files) {
+      const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+      if (fd >= 0) files_.push_back({fd, path.substr(stem.size()), ""});
+    }
+  }
 }
 
 ProcessCopy::~ProcessCopy() {
   request_.reset();  // takes the lease back
   if (copy_ > 0) kill(copy_, SIGKILL);
+  for (const OpenFile& file : files_) {
+    if (!file.link.empty()) unlink(file.link.c_str());
+    close(file.fd);
+  }
   if (!folder_.empty()) {
-    unlink((folder_ + "/trace.zst").c_str());
-    unlink((folder_ + "/trace.journal").c_str());
+    unlink(trace_.c_str());
     rmdir(folder_.c_str());
   }
 }

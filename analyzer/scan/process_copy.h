@@ -36,20 +36,27 @@ class ProcessCopy {
   const std::vector<uint64_t>& control_blocks() const { return control_blocks_; }
   uint64_t first_control_block() const { return first_control_block_; }
   uint64_t own_control_block() const { return own_control_block_; }
-  // The session as it was: a trace in a temporary folder, with a journal that nobody writes to.
+  // The session as it was: a journal in a temporary folder that nobody writes to, with its trace.
   const std::string& trace() const { return trace_; }
   uint64_t time_ns() const { return time_ns_; }    // CLOCK_MONOTONIC when everything stood still
   uint64_t pause_ns() const { return pause_ns_; }  // how long
 
  private:
   class Request;
+  struct OpenFile {
+    int fd;
+    std::string suffix;  // of its name, behind what all files of the trace have in common
+    std::string link;    // to it, in folder_
+  };
   ProcessCopy() = default;
+  void OpenTrace(const std::string& stem);
 
   pid_t copy_ = 0;
   std::vector<StoppedThread> threads_;
   std::vector<uint64_t> control_blocks_;
   uint64_t first_control_block_ = 0;
   uint64_t own_control_block_ = 0;
+  std::vector<OpenFile> files_;
   std::string folder_;
   std::string trace_;
   uint64_t time_ns_ = 0;

@@ -9,7 +9,9 @@
 
 int main(int argc, char** argv) {
   if (argc != 2 || argv[1][0] == '-') {
-    fprintf(stderr, "usage: ollamatrace-dump FILE   (a .zst or a .journal)\n");
+    fprintf(stderr,
+            "usage: ollamatrace-dump FILE   (a .zst or a .journal; the process's other files are "
+            "read with it)\n");
     return 2;
   }
   ollamatrace::RecordText text([](absl::string_view line) {
@@ -20,6 +22,9 @@ int main(int argc, char** argv) {
   if (!summary.ok()) {
     fprintf(stderr, "ollamatrace-dump: %s\n", std::string(summary.status().message()).c_str());
     return 3;
+  }
+  if (summary->files.size() > 1) {
+    for (const std::string& file : summary->files) fprintf(stderr, "read %s\n", file.c_str());
   }
   for (const std::string& note : summary->notes) fprintf(stderr, "%s\n", note.c_str());
   fprintf(stderr,

@@ -131,6 +131,14 @@ inline long UnlinkAt(int dir_fd, const char* path, int flags = 0) {
 inline long RenameAt(int old_dir, const char* old_path, int new_dir, const char* new_path) {
   return Call(__NR_renameat2, old_dir, Arg(old_path), new_dir, Arg(new_path), 0);
 }
+// -EEXIST when `path` exists; -EINVAL where the file system cannot do that.
+inline long RenameNoReplace(const char* old_path, const char* path) {
+  constexpr long kNoReplace = 1;  // RENAME_NOREPLACE
+  return Call(__NR_renameat2, AT_FDCWD, Arg(old_path), AT_FDCWD, Arg(path), kNoReplace);
+}
+inline long LinkAt(const char* old_path, const char* path) {
+  return Call(__NR_linkat, AT_FDCWD, Arg(old_path), AT_FDCWD, Arg(path), 0);
+}
 inline long ReadLinkAt(int dir_fd, const char* path, char* out, size_t size) {
   return Call(__NR_readlinkat, dir_fd, Arg(path), Arg(out), static_cast<long>(size));
 }

@@ -6,8 +6,10 @@
 #include "preload/drain/drain_state.h"
 #include "preload/drain/eviction.h"
 #include "preload/drain/fold.h"
+#include "preload/drain/layout.h"
 #include "preload/drain/mappings.h"
 #include "preload/drain/rings.h"
+#include "preload/drain/segments.h"
 
 namespace ollamatrace {
 namespace {
@@ -16,24 +18,6 @@ constexpr uint64_t kAnchorNs = 10'000'000;
 // Space of the journal that is used from the first batch on.
 constexpr uint64_t kChunkRoom = ColumnChunkBound(kStagingBytes);
 static_assert(kStagingBytes <= ColumnWriter::kMaxRecordsBytes);
-
-// Lays arrays out one after the other; with no memory it counts only.
-class Layout {
- public:
-  explicit Layout(void* memory) : memory_(static_cast<uint8_t*>(memory)) {}
-  template <typename T>
-  T* Take(size_t count) {
-    used_ = (used_ + 63) & ~size_t{63};
-    T* const place = memory_ == nullptr ? nullptr : reinterpret_cast<T*>(memory_ + used_);
-    used_ += count * sizeof(T);
-    return place;
-  }
-  size_t used() const { return used_; }
-
- private:
-  uint8_t* memory_;
-  size_t used_ = 0;
-};
 
 struct Parts {
   Drain* drain;
@@ -108,6 +92,7 @@ bool IsPaused(const Drain& drain) {
 }
 
 DrainStatus Fail(Drain* drain, long failure) {
+  DropCheckpoint(drain);
   drain->failure = failure;
   drain->header->state.store(static_cast<uint32_t>(JournalState::kStopped),
                              std::memory_order_release);
@@ -118,14 +103,16 @@ DrainStatus Fail(Drain* drain, long failure) {
 // is committed; a chunk that is written again after a kill overwrites them.
 bool WriteStaged(Drain* drain) {
   if (drain->staging.bytes() == 0) return true;
-  const long failure = drain->staging.WriteChunkToFile();
-  if (failure != 0) {
-    Fail(drain, failure);
-    return false;
+  long failure = MakeRoom(drain, ColumnChunkBound(drain->staging.bytes()));
+  if (failure == 0) failure = drain->staging.WriteChunkToFile();
+  if (failure == 0) {
+    OpenBatch(drain);
+    CommitBatch(drain);
+    failure = AfterChunk(drain);
   }
-  OpenBatch(drain);
-  CommitBatch(drain);
-  return true;
+  if (failure == 0) return true;
+  Fail(drain, failure);
+  return false;
 }
 
 // Adds the time of a call to busy_ticks.
@@ -197,7 +184,7 @@ bool Finish(Drain* drain, Step step) {
     const bool done = step();
     CommitBatch(drain);
     if (done) return true;
-    const bool full = drain->staging.full() || drain->staging.bytes() >= drain->chunk_target;
+    const bool full = drain->staging.full() || drain->staging.bytes() >= drain->chunk_bytes;
     if (full && !WriteStaged(drain)) return false;
   }
 }
@@ -210,7 +197,7 @@ bool FinishRings(Drain* drain) {
   while (true) {
     drain->now_ns = MonotonicNs();
     const RingsStatus status = BatchOfRings(drain);
-    const bool full = drain->staging.full() || drain->staging.bytes() >= drain->chunk_target;
+    const bool full = drain->staging.full() || drain->staging.bytes() >= drain->chunk_bytes;
     if (full && !WriteStaged(drain)) return false;
     if (status != RingsStatus::kMore || batches-- == 0) return true;
   }
@@ -279,6 +266,7 @@ bool FinishCounters(Drain* drain) {
 bool FinishEnd(Drain* drain, EndKind kind) {
   drain->now_ns = MonotonicNs();
   return Finish(drain, [drain, kind] {
+    drain->segments.ended = true;
     return StageLosses(drain) && drain->staging.End({drain->now_ns, kind});
   });
 }
@@ -366,7 +354,6 @@ Drain* CreateDrain(void* memory, const DrainOptions& options) {
   drain->journal = journal;
   drain->header = header;
   drain->mode = options.mode;
-  drain->chunk_target = options.mode == Mode::kFull ? kTargetFullChunkBytes : kTargetChunkBytes;
   drain->sample_bytes = options.sample_bytes;
   drain->undo.Init(journal);
   drain->staging.Init(journal, options.trace, parts.written, parts.chunk, kChunkRoom, parts.columns,
@@ -397,6 +384,7 @@ Drain* CreateDrain(void* memory, const DrainOptions& options) {
   drain->scale = TickScale(*anchors);
   drain->now_ns = MonotonicNs();
   drain->hand_ns = drain->now_ns;
+  InitSegments(drain, options.max_bytes);
   if (header->identity_bytes != 0) {
     OpenBatch(drain);
     if (!drain->staging.Encoded(journal->identity(), header->identity_bytes)) return nullptr;
@@ -410,7 +398,7 @@ DrainStatus DrainBatch(Drain* drain, bool may_write) {
   drain->now_ns = MonotonicNs();
   if (IsPaused(*drain)) return DrainStatus::kPaused;
   const BusyTime busy(drain);
-  drain->stage_limit = may_write ? drain->chunk_target : kStagingBytes;
+  drain->stage_limit = may_write ? drain->chunk_bytes : kStagingBytes;
   RingsStatus status = RingsStatus::kMore;
   if (drain->staging.bytes() < drain->stage_limit && !drain->staging.full()) {
     status = BatchOfRings(drain);
@@ -418,8 +406,10 @@ DrainStatus DrainBatch(Drain* drain, bool may_write) {
   if (drain->staging.full() || drain->staging.bytes() >= drain->stage_limit) {
     if (!may_write) return DrainStatus::kFull;
     if (!WriteStaged(drain)) return DrainStatus::kFailed;
+    StepCheckpoint(drain);
     return DrainStatus::kProgress;
   }
+  if (may_write) StepCheckpoint(drain);
   return status == RingsStatus::kMore ? DrainStatus::kProgress : DrainStatus::kIdle;
 }
 
@@ -468,17 +458,20 @@ DrainStatus DrainFlush(Drain* drain) {
 DrainStatus DrainFinish(Drain* drain, EndKind kind) {
   if (drain->failure != 0) return DrainStatus::kFailed;
   drain->finishing = true;
-  drain->stage_limit = drain->chunk_target;
+  drain->stage_limit = drain->chunk_bytes;
   const bool done = FinishRings(drain) && FinishCalls(drain) && FinishBlocks(drain) &&
                     FinishMappings(drain) && FinishCounters(drain) && FinishEnd(drain, kind) &&
                     WriteStaged(drain);
   if (!done) return DrainStatus::kFailed;
+  DropCheckpoint(drain);
   drain->header->state.store(static_cast<uint32_t>(JournalState::kFinished),
                              std::memory_order_release);
   return DrainStatus::kIdle;
 }
 
 uint32_t DrainFullest(const Drain* drain) { return drain->fullest; }
+
+void ForgetDrain(Drain* drain) { ForgetSegmentFiles(drain); }
 
 long DrainFailure(const Drain* drain) { return drain->failure; }
 

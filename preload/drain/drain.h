@@ -21,12 +21,19 @@ namespace ollamatrace {
 
 struct Drain;  // in memory that the caller gives
 
+// The least max_bytes that makes sense; less is raised to it.
+inline constexpr uint64_t kMinTraceBytes = 256u << 10;
+
 struct DrainOptions {
   Journal* journal = nullptr;  // created, identity written, state kUnborn or kActive
-  OwnFile* trace = nullptr;    // empty; the drain alone writes to it
+  // Empty; the drain alone writes to it, and puts the next segment's file in its place.
+  OwnFile* trace = nullptr;
   Mode mode = Mode::kSurvivors;
   uint64_t sample_bytes = 0;  // kSample: as in the header
   int level = 3;              // zstd
+  // Of all files of the trace together, unless what is live needs more; see segments.h. 0: no
+  // limit.
+  uint64_t max_bytes = 0;
   uint32_t max_counters = kMaxCounters;
 };
 
@@ -78,7 +85,14 @@ DrainStatus DrainFlush(Drain* drain);
 // state is kFinished. kFailed: it still is needed, and its state is kStopped.
 DrainStatus DrainFinish(Drain* drain, EndKind kind);
 
-// -errno of the failure, 0 when there was none.
+// The failure of a drain whose trace has reached max_bytes while old parts cannot be dropped: why
+// is in the trace.
+inline constexpr long kTraceLimitReached = -4094;  // no errno of the kernel's
+
+// In a fork child, before the drain's memory is unmapped: gives up what else it has.
+void ForgetDrain(Drain* drain);
+
+// -errno of the failure, or kTraceLimitReached; 0 when there was none.
 long DrainFailure(const Drain* drain);
 
 }  // namespace ollamatrace

@@ -34,6 +34,7 @@ constexpr int kRounds = 60;
 struct CrashOptions {
   ProcessOptions process;
   uint32_t seed = 1;
+  uint64_t segment_bytes = 0;  // not 0: they are this small and dropped all the time
 };
 
 class CrashTest : public testing::TestWithParam<CrashOptions> {
@@ -46,6 +47,12 @@ class CrashTest : public testing::TestWithParam<CrashOptions> {
       threads_.push_back(std::make_unique<Producer>(&process_, i, i + 1));
     }
     for (int i = 0; i < 8; ++i) stacks_.push_back(process_.Stack(3));
+    if (GetParam().segment_bytes != 0) {
+      Segments* const segments = &process_.drain->segments;
+      segments->segment_bytes = GetParam().segment_bytes;
+      segments->begin_bytes = 0;
+      segments->plan.max_touched = 20;
+    }
   }
   ~CrashTest() override { g_at_step = nullptr; }
 
@@ -174,7 +181,8 @@ class CrashTest : public testing::TestWithParam<CrashOptions> {
     for (const auto& [address, stack] : mapped_) {
       ASSERT_EQ(replay.pages[address / 4096], stack) << "step " << g_steps;
     }
-    ASSERT_EQ(replay.messages, messages_);
+    ASSERT_EQ(replay.messages, messages_)
+        << (replay.messages.empty() ? "" : replay.messages.back());
     failed_ = false;
   }
 
@@ -213,6 +221,9 @@ TEST_P(CrashTest, NothingIsLostAtAnyStep) {
   g_at_step = nullptr;
   CheckNow();
   EXPECT_GT(checks_, 30u * kRounds);
+  if (GetParam().segment_bytes != 0) {
+    EXPECT_GT(process_.drain->segments.checkpoint.number, 2u);
+  }
   CloseJournal(&process_.journal, true);
   Replay replay;
   process_.Read(&replay);
@@ -239,13 +250,20 @@ std::vector<CrashOptions> Cases() {
     sample.process.pool_capacity = 20;
     sample.process.max_counters = 5;  // the last slot is one without its weights
     cases.push_back(sample);
+    if (seed == 3) continue;
+    for (CrashOptions limited : {plain, full, small, sample}) {
+      limited.process.max_bytes = kMinTraceBytes;
+      limited.segment_bytes = 300;
+      cases.push_back(limited);
+    }
   }
   return cases;
 }
 
 void PrintTo(const CrashOptions& options, std::ostream* out) {
   *out << "mode " << static_cast<int>(options.process.mode) << ", pool of "
-       << options.process.pool_capacity << ", seed " << options.seed;
+       << options.process.pool_capacity << ", seed " << options.seed << ", segments of "
+       << options.segment_bytes;
 }
 
 INSTANTIATE_TEST_SUITE_P(All, CrashTest, testing::ValuesIn(Cases()));

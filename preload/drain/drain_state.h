@@ -7,6 +7,7 @@
 //   mappings   the same for mappings
 //   eviction   which blocks are held no longer and go to the trace
 //   staging    records on their way to the trace
+//   segments   the files that the trace is made of
 //   undo_log   changes of the journal that happen as one
 // A batch opens with the first change and commits at the end of each call of drain.h.
 
@@ -15,6 +16,7 @@
 #include "preload/drain/block_pool.h"
 #include "preload/drain/counter_table.h"
 #include "preload/drain/drain.h"
+#include "preload/drain/segments.h"
 #include "preload/drain/staging.h"
 #include "preload/drain/undo_log.h"
 
@@ -55,6 +57,8 @@ struct Drain {
   BlockPool pool;
   CounterTable counters;
   Staging staging;
+  Segments segments;
+  uint32_t chunk_bytes;  // of records, when a chunk is written
 
   TickScale scale;
   uint64_t now_ns;  // of the call
@@ -73,7 +77,6 @@ struct Drain {
   uint32_t events;     // consumed in this batch
   uint32_t fullest;    // see DrainFullest
   uint32_t stage_limit;
-  uint32_t chunk_target;  // staged bytes that make a chunk
   uint64_t scanned_ns;  // when all rings were looked at
   bool finishing;
   // A place that kept a ring waiting, and since when.

@@ -54,7 +54,7 @@ struct MemoryMapContext {
   uint64_t origin_ns = 0;      // of the first sample
   uint64_t not_before_ns = 0;  // of the next look
   uint64_t due_ns = 0;
-  uint64_t longest_ns = 0;       // of its steps
+  uint64_t longest_ns = 0;  // of its steps
   uint64_t cost_ns = 0;     // CPU time of this look so far
   uint64_t held_bytes = 0;  // anonymous memory at the last look
   bool has_held = false;

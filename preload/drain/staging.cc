@@ -5,25 +5,12 @@
 namespace ollamatrace {
 
 bool Staging::StackSlow(uint32_t stack, size_t more) {
-  const uint32_t known = journal_->header()->next_node.load(std::memory_order_acquire);
-  uint32_t depth = 0;
-  for (uint32_t id = stack;
-       id != 0 && id < known && id < kMaxNodes && !IsWritten(id) && depth < kMaxStackDepth;
-       id = journal_->node(id)->parent) {
-    path_[depth++] = id;
-  }
+  uint32_t depth = UnwrittenNodes(*journal_, written_, stack, path_);
   if (!HasRoom(depth * kNodeBytes + more)) return false;
   while (depth > 0) {
     const uint32_t id = path_[--depth];
-    const StackNode& node = *journal_->node(id);
-    NodeRecord record;
-    record.id = StackId{id};
-    record.parent = StackId{node.parent};
-    record.module = ModuleId{node.module & ~kNodeExact};
-    record.address = node.address;
-    record.exact = (node.module & kNodeExact) != 0 ? 1 : 0;
-    bytes_ += static_cast<uint32_t>(EncodeNode(record, end()));
-    written_[id / 64] |= uint64_t{1} << (id % 64);
+    bytes_ += static_cast<uint32_t>(EncodeNode(NodeRecordOf(*journal_, id), end()));
+    SetNodeWritten(written_, id);
     DrainStep();
   }
   return true;
@@ -39,6 +26,18 @@ bool Staging::Definition(uint64_t position, uint32_t size) {
   bytes_ += size;
   DrainStep();
   return true;
+}
+
+void Staging::BeginFile(uint32_t segment, uint64_t segment_ns) {
+  const uint32_t nodes = journal_->header()->next_node.load(std::memory_order_acquire);
+  memset(written_, 0, (nodes / 64 + 1) * sizeof written_[0]);
+  trace_end_ = 0;
+  chunks_ = 0;
+  events_ = 0;
+  bytes_ = static_cast<uint32_t>(EncodeSegmentHeader(journal_->identity(),
+                                                     journal_->header()->identity_bytes, segment,
+                                                     segment_ns, journal_->staging()));
+  DrainStep();
 }
 
 size_t Staging::MakeChunk() {
@@ -59,6 +58,7 @@ long Staging::WriteChunkToFile() {
   DrainStep();
   trace_end_ += size;
   ++chunks_;
+  events_ += delta_.stats.events;
   bytes_ = 0;
   full_ = false;
   delta_ = {};

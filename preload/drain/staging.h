@@ -12,6 +12,7 @@
 #include "formats/chunk_writer.h"
 #include "formats/column_writer.h"
 #include "formats/encode.h"
+#include "preload/drain/node_path.h"
 #include "preload/drain/undo_log.h"
 #include "preload/journal/journal.h"
 
@@ -34,6 +35,7 @@ class Staging {
     full_ = false;
     chunks_ = 0;
     trace_end_ = 0;
+    events_ = 0;
     delta_ = {};
   }
   ChunkWriter* writer() { return &writer_; }
@@ -41,6 +43,8 @@ class Staging {
   uint32_t bytes() const { return bytes_; }
   uint32_t chunks() const { return chunks_; }
   uint64_t trace_end() const { return trace_end_; }
+  uint64_t events() const { return events_; }  // in the file's chunks
+  OwnFile* trace() const { return trace_; }
   bool HasRoom(size_t bytes) {
     if (bytes_ + bytes <= kStagingBytes) return true;
     full_ = true;
@@ -52,7 +56,7 @@ class Staging {
   // Stages the nodes of the stack that the trace doesn't have yet, outermost first, when there is
   // room for them and for `more` bytes.
   bool Stack(uint32_t stack, size_t more) {
-    if (stack == 0 || stack >= kMaxNodes || IsWritten(stack)) return HasRoom(more);
+    if (stack == 0 || stack >= kMaxNodes || IsNodeWritten(written_, stack)) return HasRoom(more);
     return StackSlow(stack, more);
   }
 
@@ -139,6 +143,10 @@ class Staging {
   // The encoded record that lies in the ring of definitions at `position`.
   bool Definition(uint64_t position, uint32_t size);
 
+  // What is staged from now on is for another file, which the caller puts in place of trace() after
+  // the commit: it begins with the header of that segment. Nothing is staged.
+  void BeginFile(uint32_t segment, uint64_t segment_ns);
+
   // Appends what is staged, and committed, to the file. 0: the caller now commits
   // Written(): the staging section is empty, the trace longer. Otherwise -errno, and nothing
   // changed.
@@ -146,7 +154,6 @@ class Staging {
 
  private:
   uint8_t* end() const { return journal_->staging() + bytes_; }
-  bool IsWritten(uint32_t node) const { return (written_[node / 64] >> (node % 64) & 1) != 0; }
   bool StackSlow(uint32_t stack, size_t more);
   // What is staged, as a chunk in chunk_. Its size; 0: it cannot be made.
   size_t MakeChunk();
@@ -164,6 +171,7 @@ class Staging {
   bool full_;
   uint32_t chunks_;
   uint64_t trace_end_;
+  uint64_t events_;
   uint32_t path_[kMaxStackDepth];
 };
 

@@ -85,6 +85,49 @@ long WriteOwnFile(OwnFile* file, const void* data, size_t size, uint64_t offset)
   return 0;
 }
 
+void NameOwnFile(OwnFile* file, const char* path, uint64_t device, uint64_t inode) {
+  const size_t length = strlen(path);
+  file->fd = -1;
+  file->device = device;
+  file->inode = inode;
+  memcpy(file->path, path, length < sizeof file->path ? length + 1 : 0);
+}
+
+long ReadOwnFile(OwnFile* file, void* data, size_t size, uint64_t offset) {
+  const long fd = OwnFileDescriptor(file);
+  if (sys::Failed(fd)) return fd;
+  char* to = static_cast<char*>(data);
+  while (size > 0) {
+    const long got = sys::Pread(static_cast<int>(fd), to, size, offset);
+    if (got == -EINTR) continue;
+    if (sys::Failed(got)) return got;
+    if (got == 0) return -ENODATA;
+    to += got;
+    offset += static_cast<uint64_t>(got);
+    size -= static_cast<size_t>(got);
+  }
+  return 0;
+}
+
+long RenameOwnFile(OwnFile* file, const char* path) {
+  const size_t length = strlen(path);
+  if (length >= sizeof file->path) return -ENAMETOOLONG;
+  // What has our name now may be another's.
+  struct stat info;
+  long result = sys::FstatAt(AT_FDCWD, file->path, &info, AT_SYMLINK_NOFOLLOW);
+  if (sys::Failed(result)) return result;
+  if (info.st_dev != file->device || info.st_ino != file->inode) return -ENOENT;
+  result = sys::RenameNoReplace(file->path, path);
+  if (result == -EINVAL || result == -ENOSYS) {
+    // A file system that cannot: a second name is not given where there is one either.
+    result = sys::LinkAt(file->path, path);
+    if (!sys::Failed(result)) sys::UnlinkAt(AT_FDCWD, file->path);
+  }
+  if (sys::Failed(result)) return result;
+  memcpy(file->path, path, length + 1);
+  return 0;
+}
+
 long ReserveOwnFile(OwnFile* file, uint64_t offset, uint64_t length) {
   if (!FileSizeAllowed(offset + length)) return -EFBIG;
   const long fd = OwnFileDescriptor(file);

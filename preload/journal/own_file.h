@@ -28,6 +28,12 @@ long OwnFileDescriptor(OwnFile* file);
 // Writes all of it at `offset`. 0, or -errno; -EFBIG instead of SIGXFSZ when the process may not
 // write files that large.
 long WriteOwnFile(OwnFile* file, const void* data, size_t size, uint64_t offset);
+// Lets `file` be the file `path` that has this device and inode, to be opened when it is used.
+void NameOwnFile(OwnFile* file, const char* path, uint64_t device, uint64_t inode);
+// Reads all of it. 0, or -errno: -ENODATA when the file is shorter.
+long ReadOwnFile(OwnFile* file, void* data, size_t size, uint64_t offset);
+// Gives the file another name, which must be free. 0, or -errno.
+long RenameOwnFile(OwnFile* file, const char* path);
 // Reserves disk blocks, by writing zeros where the file system cannot fallocate: for a range that
 // was never written. Errors as above.
 long ReserveOwnFile(OwnFile* file, uint64_t offset, uint64_t length);

@@ -132,7 +132,7 @@ void Sample() {
     if (GateIsOpen()) status = DrainSample(g_session.drain, record);
   }
   if (status == DrainStatus::kFailed) {
-    StopRecording("the trace cannot be written", DrainFailure(g_session.drain));
+    StopFailedRecording();
   }
 }
 
@@ -156,7 +156,7 @@ void* Run(void*) {
     const DrainStatus status = Batch();
     WakeSome(status == DrainStatus::kProgress ? kWokenByBatch : INT_MAX);
     if (status == DrainStatus::kFailed) {
-      StopRecording("the trace cannot be written", DrainFailure(g_session.drain));
+      StopFailedRecording();
       break;
     }
     const uint64_t now = MonotonicNs();

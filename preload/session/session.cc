@@ -165,6 +165,7 @@ void ForgetParent() {
   CloseOwnFile(&g_session.journal.file, false);
   CloseOwnFile(&g_session.trace, false);
   for (auto& word : g_session.journal.reserved) word.store(0, std::memory_order_relaxed);
+  if (g_session.drain != nullptr) ForgetDrain(g_session.drain);
   if (g_drain_memory != nullptr) sys::Munmap(g_drain_memory, g_drain_bytes);
   if (g_table_memory != nullptr) sys::Munmap(g_table_memory, StackTable::Bytes());
   g_drain_memory = g_table_memory = nullptr;
@@ -243,6 +244,7 @@ bool Start(bool forked) {
   options.journal = journal;
   options.trace = &g_session.trace;
   options.mode = settings->mode;
+  options.max_bytes = settings->max_bytes;
   options.sample_bytes = settings->sample_bytes;
   g_drain_bytes = DrainBytes(options);
   g_drain_memory = MapOwn(g_drain_bytes, MAP_NORESERVE);
@@ -370,6 +372,15 @@ void StopRecording(const char* reason, long error) {
   WakeProducers();
 }
 
+void StopFailedRecording() {
+  const long failure = DrainFailure(g_session.drain);
+  if (failure == kTraceLimitReached) {
+    StopRecording("OLLAMATRACE_MAX_BYTES is reached, and nothing more can be dropped", 0);
+  } else {
+    StopRecording("the trace cannot be written", failure);
+  }
+}
+
 void DefineRecord(const uint8_t* record, size_t size) {
   JournalHeader* const header = g_session.journal.header();
   const SignalBlock no_signals;
@@ -436,7 +447,7 @@ void RelieveAny() {
     const DrainStatus status = DrainHere();
     if (status == DrainStatus::kProgress) return;
     if (status == DrainStatus::kFailed) {
-      StopRecording("the trace cannot be written", DrainFailure(g_session.drain));
+      StopFailedRecording();
       return;
     }
   }

@@ -63,6 +63,8 @@ void FinishSession();
 // Ends recording for good, with a reason for the trace and the log. `error`: -errno or 0. Not under
 // a lock of ours.
 void StopRecording(const char* reason, long error);
+// The same when a call of the drain answered kFailed.
+void StopFailedRecording();
 
 // Appends an encoded record to the journal's definitions. Waits for the drain when there is no
 // room.

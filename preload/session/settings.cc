@@ -1,11 +1,14 @@
 #include "preload/session/settings.h"
 
+#include "formats/byte_count.h"
 #include "formats/sample_weight.h"
 #include "preload/base/text.h"
+#include "preload/drain/drain.h"
 
 namespace ollamatrace {
 namespace {
 
+constexpr uint64_t kMaxTraceLimit = uint64_t{1} << 60;
 constexpr uint64_t kMaxSampleMs = 24 * 3600 * 1000;
 
 // The value when `entry` is "name=value", else nullptr.
@@ -68,6 +71,16 @@ void ReadSettings(char* const* environment, const char* exe, Settings* settings)
             "OLLAMATRACE_MODE", value,
             "the modes are survivors (used now), full, and sample:BYTES, with 1 to 1024G "
             "bytes, like sample:512K");
+      }
+    } else if ((value = ValueOf(entry, "OLLAMATRACE_MAX_BYTES")) != nullptr) {
+      if (ParseByteCount(value, TextLength(value), kMaxTraceLimit, &number) &&
+          (number == 0 || number >= kMinTraceBytes)) {
+        settings->max_bytes = number;
+      } else if (value[0] != '\0') {
+        complaints.Add(
+            "OLLAMATRACE_MAX_BYTES", value,
+            "bytes are expected, at least 256K, as in 512M or 1G (used now), or 0 for no "
+            "limit");
       }
     } else if ((value = ValueOf(entry, "OLLAMATRACE_DEPTH")) != nullptr) {
       if (ParseNumber(value, TextLength(value), &number) && number >= 1 &&

@@ -112,6 +112,23 @@ TEST_F(SettingsTest, SampleTakesANumberOfBytes) {
   }
 }
 
+TEST_F(SettingsTest, MaxBytes) {
+  EXPECT_EQ(Read({}).max_bytes, uint64_t{1} << 30);
+  EXPECT_EQ(Read({"OLLAMATRACE_MAX_BYTES=0"}).max_bytes, 0u);
+  EXPECT_EQ(Read({"OLLAMATRACE_MAX_BYTES=256K"}).max_bytes, 256u << 10);
+  EXPECT_EQ(Read({"OLLAMATRACE_MAX_BYTES=300000"}).max_bytes, 300'000u);
+  EXPECT_EQ(Read({"OLLAMATRACE_MAX_BYTES=5g"}).max_bytes, uint64_t{5} << 30);
+  EXPECT_STREQ(Read({"OLLAMATRACE_MAX_BYTES="}).complaints, "");
+  for (const char* entry :
+       {"OLLAMATRACE_MAX_BYTES=255K", "OLLAMATRACE_MAX_BYTES=1", "OLLAMATRACE_MAX_BYTES=-1",
+        "OLLAMATRACE_MAX_BYTES=1.5G", "OLLAMATRACE_MAX_BYTES=1GB", "OLLAMATRACE_MAX_BYTES=G",
+        "OLLAMATRACE_MAX_BYTES=99999999999999999999", "OLLAMATRACE_MAX_BYTES=17179869184G"}) {
+    const Settings settings = Read({entry});
+    EXPECT_EQ(settings.max_bytes, uint64_t{1} << 30) << entry;
+    EXPECT_THAT(settings.complaints, HasSubstr(std::string(entry) + " is ignored: ")) << entry;
+  }
+}
+
 TEST_F(SettingsTest, ComplaintsAreBoundedAndPrintable) {
   const std::string entry = "OLLAMATRACE_MODE=\n\x7f" + std::string(5000, 'x');
   const Settings settings = Read(std::vector<const char*>(30, entry.c_str()));

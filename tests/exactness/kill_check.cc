@@ -2,8 +2,9 @@
 // times in all, as often in each mode, and lets it end in five other ways, ENDINGS times each
 // in each mode. After each death the trace must hold what the target had written down: no block
 // missing whose allocation had returned, none live whose free had begun... and returned. (Mode
-// sample: with 1 byte, each of the target's blocks is drawn; with more, some are missing.) LIBRARY
-// "" checks the target's log alone.
+// sample: with 1 byte, each of the target's blocks is drawn; with more, some are missing.) Then the
+// same with a limit of the trace's bytes, so small that old segments are dropped all the time: a
+// quarter of the times. LIBRARY "" checks the target's log alone.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -144,10 +145,24 @@ struct Plan {
   std::string end;  // "kill", or an END of kill_target.
   int threads = 4;
   bool at_once = false;  // Killed while it is still starting.
+  bool limited = false;  // With kMaxBytes.
 };
+
+constexpr uint64_t kMaxBytes = 256 << 10;
+
+// All files of the trace, and what is left of a checkpoint that was being made.
+uint64_t TraceBytes(const std::string& folder) {
+  uint64_t bytes = 0;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const fs::path extension = entry.path().extension();
+    if (extension == ".zst" || extension == ".tmp") bytes += entry.file_size();
+  }
+  return bytes;
+}
 
 struct Totals {
   uint64_t runs = 0, operations = 0, live_blocks = 0, without_trace = 0, with_journal = 0;
+  std::map<std::string, uint64_t> with_checkpoint;  // By mode.
 };
 
 // One life and death. Gives what was wrong.
@@ -168,9 +183,16 @@ std::vector<std::string> RunOnce(const Plan& plan, const std::string& folder,
   const std::string traces = folder + "/trace";
   fs::create_directory(traces);
   const bool killed = plan.end == "kill";
-  const pid_t pid = StartTraced({plan.target, log_path, std::to_string(plan.threads),
-                                 killed ? "none" : plan.end, std::to_string(random() % 60000 + 1)},
-                                plan.library, traces, plan.mode);
+  const uint64_t most_operations = plan.limited ? 400000 : 60000;
+  std::vector<std::string> argv = {plan.target, log_path, std::to_string(plan.threads),
+                                   killed ? "none" : plan.end,
+                                   std::to_string(random() % most_operations + 1)};
+  std::vector<std::string> settings;
+  if (plan.limited) {
+    argv.push_back("no-pool");
+    settings.push_back("OLLAMATRACE_MAX_BYTES=" + std::to_string(kMaxBytes));
+  }
+  const pid_t pid = StartTraced(argv, plan.library, traces, plan.mode, settings);
   if (killed) {
     if (!plan.at_once) {
       while (log.running.load(std::memory_order_acquire) == 0 &&
@@ -178,7 +200,7 @@ std::vector<std::string> RunOnce(const Plan& plan, const std::string& folder,
         SleepMicroseconds(200);
       }
     }
-    SleepMicroseconds(random() % (plan.at_once ? 8000 : 40000));
+    SleepMicroseconds(random() % (plan.at_once ? 8000 : plan.limited ? 400000 : 40000));
     kill(pid, SIGKILL);
   }
   int status = 0;
@@ -215,6 +237,11 @@ std::vector<std::string> RunOnce(const Plan& plan, const std::string& folder,
     } else {
       totals->with_journal += summary->has_journal ? 1 : 0;
       totals->live_blocks += state.blocks().size();
+      if (plan.limited) {
+        const uint64_t bytes = TraceBytes(traces);
+        if (bytes > kMaxBytes) problems.push_back(std::to_string(bytes) + " bytes of trace");
+        if (state.header.segment != 0) ++totals->with_checkpoint[plan.mode];
+      }
       if (summary->damaged_chunks != 0) {
         problems.push_back(std::to_string(summary->damaged_chunks) + " damaged chunks");
       }
@@ -244,14 +271,20 @@ int Main(int argc, char** argv) {
   }
   const int runs = argc > 3 ? atoi(argv[3]) : 500;
   const int endings = argc > 4 ? atoi(argv[4]) : 25;
+  static constexpr const char* kModes[] = {"survivors", "full", kEveryBlock, kSomeBlocks};
   std::vector<Plan> plans;
-  for (const char* mode : {"survivors", "full", kEveryBlock, kSomeBlocks}) {
-    for (int i = 0; i < runs / 4; ++i) {
-      static constexpr int kThreads[] = {1, 2, 4, 16};
-      plans.push_back({argv[1], argv[2], mode, "kill", kThreads[i % 4], /*at_once=*/i % 8 == 7});
-    }
-    for (const char* end : {"segv", "_exit", "quick_exit", "abort", "return"}) {
-      for (int i = 0; i < endings; ++i) plans.push_back({argv[1], argv[2], mode, end});
+  for (const bool limited : {false, true}) {
+    for (const char* mode : kModes) {
+      for (int i = 0; i < (limited ? runs / 16 : runs / 4); ++i) {
+        static constexpr int kThreads[] = {1, 2, 4, 16};
+        plans.push_back({argv[1], argv[2], mode, "kill", kThreads[i % 4],
+                         /*at_once=*/!limited && i % 8 == 7, limited});
+      }
+      for (const char* end : {"segv", "_exit", "quick_exit", "abort", "return"}) {
+        for (int i = 0; i < (limited ? (endings + 3) / 4 : endings); ++i) {
+          plans.push_back({argv[1], argv[2], mode, end, 4, /*at_once=*/false, limited});
+        }
+      }
     }
   }
   const std::string scratch = MakeScratchFolder();
@@ -267,9 +300,9 @@ int Main(int argc, char** argv) {
       continue;
     }
     ++failures;
-    printf("run %zu, mode %s, %d threads, end %s%s, kept in %s:\n", i, plans[i].mode.c_str(),
+    printf("run %zu, mode %s, %d threads, end %s%s%s, kept in %s:\n", i, plans[i].mode.c_str(),
            plans[i].threads, plans[i].end.c_str(), plans[i].at_once ? " at once" : "",
-           folder.c_str());
+           plans[i].limited ? ", limited" : "", folder.c_str());
     for (size_t n = 0; n < problems.size() && n < 30; ++n) printf("  %s\n", problems[n].c_str());
     if (problems.size() > 30) printf("  and %zu more\n", problems.size() - 30);
     fflush(stdout);
@@ -278,6 +311,11 @@ int Main(int argc, char** argv) {
          " with a journal left behind, %" PRIu64 " before there was a trace; %d wrong\n",
          totals.runs, totals.operations, totals.live_blocks, totals.with_journal,
          totals.without_trace, failures);
+  for (const char* mode : kModes) {
+    const uint64_t checkpoints = totals.with_checkpoint[mode];
+    printf("%s: %" PRIu64 " limited traces began with a checkpoint\n", mode, checkpoints);
+    if (checkpoints == 0 && argv[2][0] != '\0') ++failures;
+  }
   if (failures == 0) fs::remove_all(scratch);
   return failures == 0 ? 0 : 1;
 }

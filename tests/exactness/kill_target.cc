@@ -1,6 +1,7 @@
-// kill_target LOG THREADS END OPERATIONS: threads that allocate, free, realloc, map, unmap and
-// remap, each operation written down in LOG (op_log.h), until the process is killed, or ends in the
-// way END after that many operations: none, segv, _exit, quick_exit, abort, exit.
+// kill_target LOG THREADS END OPERATIONS [no-pool]: threads that allocate, free, realloc, map,
+// unmap and remap, each operation written down in LOG (op_log.h), until the process is killed, or
+// ends in the way END after that many operations: none, segv, _exit, quick_exit, abort, return.
+// no-pool: the library has no room to hold blocks back, and writes all of them.
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -14,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "formats/journal_layout.h"
 #include "tests/exactness/op_log.h"
 
 namespace ollamatrace {
@@ -144,7 +146,11 @@ void Work(uint64_t seed, const char* how, uint64_t end_after) {
 
 int main(int argc, char** argv) {
   using namespace ollamatrace;
-  if (argc != 5) return 2;
+  if (argc != 5 && argc != 6) return 2;
+  if (argc == 6) {
+    const rlimit files = {kPoolOffset, kPoolOffset};
+    setrlimit(RLIMIT_FSIZE, &files);
+  }
   const rlimit no_core = {0, 0};
   setrlimit(RLIMIT_CORE, &no_core);
   prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <iterator>
 
+#include "formats/segment_files.h"
+
 namespace ollamatrace {
 
 void LiveState::Mismatch(const char* what, uint64_t address, uint64_t time_ns) {
@@ -76,6 +78,12 @@ void LiveState::OnCounters(const CountersRecord& record) {
   known = record;
 }
 
+void LiveState::OnDropped(const DroppedRecord& record) {
+  if (record.domain != Domain::kHeap) return;
+  folded_pairs += record.pairs;
+  folded_bytes += record.bytes;
+}
+
 void LiveState::OnLoss(const LossRecord& record) {
   uint64_t& known = losses_[static_cast<size_t>(record.kind) % std::size(losses_)];
   if (record.kind != LossKind::kUnfinished) lost_events += record.events - known;
@@ -90,17 +98,15 @@ void LiveState::OnMessage(const MessageRecord& record) {
 
 std::vector<std::string> TraceFiles(const std::string& folder) {
   namespace fs = std::filesystem;
-  std::vector<std::string> files;
+  std::map<std::string, std::string> files;  // by what all files of a trace have in common
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(folder, error)) {
-    fs::path path = entry.path();
-    if (path.extension() == ".zst") files.push_back(path.native());
-    if (path.extension() == ".journal" && !fs::exists(fs::path(path).replace_extension(".zst"))) {
-      files.push_back(path.native());
-    }
+    const TraceFileName name = ParseTraceFileName(entry.path().native());
+    if (name.kind != TraceFileKind::kOther) files[name.base] = entry.path().native();
   }
-  std::sort(files.begin(), files.end());
-  return files;
+  std::vector<std::string> paths;
+  for (const auto& [base, path] : files) paths.push_back(path);
+  return paths;
 }
 
 }  // namespace ollamatrace

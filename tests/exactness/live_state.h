@@ -47,6 +47,7 @@ class LiveState : public TraceVisitor {
   void OnMap(const MapRecord& record) override;
   void OnUnmap(const UnmapRecord& record) override;
   void OnCounters(const CountersRecord& record) override;
+  void OnDropped(const DroppedRecord& record) override;
   void OnLoss(const LossRecord& record) override;
   void OnMessage(const MessageRecord& record) override;
 
@@ -60,7 +61,7 @@ class LiveState : public TraceVisitor {
   uint64_t losses_[8] = {};
 };
 
-// The files of traces in the folder: each .zst, and each .journal whose .zst is missing.
+// A file of each trace in the folder: of those that have several, any.
 std::vector<std::string> TraceFiles(const std::string& folder);
 
 }  // namespace ollamatrace

@@ -10,7 +10,8 @@
 namespace ollamatrace {
 
 pid_t StartTraced(const std::vector<std::string>& argv, const std::string& library,
-                  const std::string& folder, const std::string& mode) {
+                  const std::string& folder, const std::string& mode,
+                  const std::vector<std::string>& settings) {
   std::vector<std::string> variables;
   for (char** variable = environ; *variable != nullptr; ++variable) {
     if (strncmp(*variable, "OLLAMATRACE_", 12) != 0 && strncmp(*variable, "LD_PRELOAD=", 11) != 0) {
@@ -21,6 +22,7 @@ pid_t StartTraced(const std::vector<std::string>& argv, const std::string& libra
     variables.push_back("LD_PRELOAD=" + library);
     variables.push_back("OLLAMATRACE_DIR=" + folder);
     variables.push_back("OLLAMATRACE_MODE=" + mode);
+    variables.insert(variables.end(), settings.begin(), settings.end());
   }
   const auto pointers = [](const std::vector<std::string>& texts) {
     std::vector<char*> result;
