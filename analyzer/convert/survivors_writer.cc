@@ -121,9 +121,22 @@ void SurvivorsWriter::OnCounters(const CountersRecord& counters) {
   output_.Add(counters);
 }
 
+void SurvivorsWriter::OnDropped(const DroppedRecord& dropped) {
+  Saw(dropped.last_ns);
+  told_ns_ = std::max(told_ns_, dropped.last_ns);
+  output_.Add(dropped);
+}
+
 // What the trace has as events is held back here: it is added to what the library itself held back.
 void SurvivorsWriter::OnSample(const SampleRecord& sample) {
   Saw(sample.time_ns);
+  if (sample.written_bytes != kUnknownGauge) {
+    // Of a checkpoint: it says by itself what was live.
+    output_.Add(sample);
+    told_ns_ = std::max(told_ns_, sample.time_ns);
+    last_sample_ = sample;
+    return;
+  }
   SampleRecord written = sample;
   written.pooled_bytes = live_bytes_;
   AddTo(written.pooled_bytes, Known(sample.pooled_bytes));
@@ -162,6 +175,7 @@ void SurvivorsWriter::OnGpuSample(const GpuSampleRecord& sample) {
 }
 
 void SurvivorsWriter::OnEnd(const EndRecord& end) {
+  if (end.kind == EndKind::kSegment) return;  // the next one follows
   ended_ = true;
   end_ = end;
 }
@@ -175,6 +189,7 @@ void SurvivorsWriter::WriteLastSample() {
   if (!more && (ended_ || last_seen_ns_ <= told)) return;
   SampleRecord sample = last_sample_;
   sample.time_ns = last_seen_ns_;
+  sample.written_bytes = sample.mapped_bytes = kUnknownGauge;
   sample.pooled_bytes = live_bytes_;
   sample.pooled_blocks = live_blocks_;
   sample.pooled_peak_bytes = std::max(peak_bytes_, live_bytes_);

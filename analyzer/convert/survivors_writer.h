@@ -38,6 +38,7 @@ class SurvivorsWriter : public TraceVisitor {
   void OnMap(const MapRecord& map) override;
   void OnUnmap(const UnmapRecord& unmap) override;
   void OnCounters(const CountersRecord& counters) override;
+  void OnDropped(const DroppedRecord& dropped) override;
   void OnSample(const SampleRecord& sample) override;
   void OnMemoryMap(const MemoryMapRecord& map) override { output_.Add(map); }
   void OnLoss(const LossRecord& loss) override { output_.Add(loss); }

@@ -30,6 +30,7 @@ class TraceOutput {
   void Add(const ThreadEndRecord& record) { AddOther(EncodeThreadEnd, record); }
   void Add(const NodeRecord& record) { AddOther(EncodeNode, record); }
   void Add(const CountersRecord& record) { AddOther(EncodeCounters, record); }
+  void Add(const DroppedRecord& record) { AddOther(EncodeDropped, record); }
   void Add(const SampleRecord& record) { AddOther(EncodeSample, record); }
   void Add(const MemoryMapRecord& record) { AddOther(EncodeMemoryMap, record); }
   void Add(const LossRecord& record) { AddOther(EncodeLoss, record); }
