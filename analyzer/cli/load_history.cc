@@ -6,12 +6,12 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "analyzer/load/live_memory_map.h"
 #include "analyzer/load/scan_file.h"
 #include "analyzer/load/session.h"
 #include "analyzer/load/time_reference.h"
 #include "analyzer/replay/replay.h"
+#include "formats/segment_files.h"
 #include "formats/trace_reader.h"
 
 namespace ollamatrace {
@@ -51,9 +51,9 @@ absl::Status SetWindow(const Session& session, const LoadOptions& options, Repla
 
 // As it is now is better than as it was at the library's last look; that one will do, too.
 void AddLiveMemoryMap(const TraceFile& trace, Replay& replay) {
-  const std::string stem(absl::StripSuffix(trace.path, ".zst"));
+  const std::string journal = absl::StrCat(ParseTraceFileName(trace.path).base, ".journal");
   const absl::StatusOr<std::string> body =
-      ReadLiveMemoryMap(PeekTrace(trace.path).pid, OwnMappingsAddress(stem + ".journal"));
+      ReadLiveMemoryMap(PeekTrace(trace.path).pid, OwnMappingsAddress(journal));
   if (!body.ok()) return;
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);

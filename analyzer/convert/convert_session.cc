@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "analyzer/convert/survivors_writer.h"
+#include "formats/segment_files.h"
 
 namespace ollamatrace {
 namespace {
@@ -53,19 +54,19 @@ absl::Status ConvertSession(const Session& session, const std::string& folder,
   std::set<fs::path> folders;  // of the traces
   for (const TraceFile& trace : session.traces) {
     if (!status.ok()) return status;
-    const fs::path from(trace.path);
-    const fs::path to = out / from.filename().replace_extension(".zst");
+    // One file, of however many.
+    const fs::path from(ParseTraceFileName(trace.path).base);
+    const std::string to = out / from.filename();
     ReadOptions options;
     if (progress) {
       options.progress = [&](uint64_t done, uint64_t in_all) {
         progress(absl::StrCat("converting ", trace.path), done, in_all);
       };
     }
-    status = WriteSurvivorsTrace(trace.path, to.string(), options);
+    status = WriteSurvivorsTrace(trace.path, to + ".zst", options);
     for (const char* const beside : {".log", ".scan"}) {
       if (!status.ok()) return status;
-      status = AppendFile(fs::path(from).replace_extension(beside),
-                          fs::path(to).replace_extension(beside));
+      status = AppendFile(from.string() + beside, to + beside);
     }
     folders.insert(from.parent_path());
   }

@@ -32,10 +32,17 @@ class Finder {
         processes_(processes),
         phases_(PhasesOf(session)),
         unloads_(UnloadsOf(phases_)),
-        levels_(session, processes, Ends()) {}
+        levels_(session, processes, Ends()) {
+    for (const ProcessHistory* process : processes) {
+      if (process->segment != 0) {
+        known_from_ = std::max(known_from_, Seconds(process->complete_from_ns()));
+      }
+    }
+  }
 
   SessionCycles Find() {
     for (const Phase& phase : phases_) {
+      if (phase.begin < known_from_) continue;
       PhaseLevels figures;
       figures.phase = phase;
       figures.begin_bytes = levels_.At(phase.begin);
@@ -47,6 +54,7 @@ class Finder {
       found_.phases.push_back(std::move(figures));
     }
     for (size_t i = 0; i < unloads_.size(); ++i) {
+      if (unloads_[i].loaded < known_from_) continue;
       const double next = i + 1 < unloads_.size() ? unloads_[i + 1].loaded : 1e300;
       AddCycle(unloads_[i], next);
     }
@@ -127,6 +135,7 @@ class Finder {
   std::vector<Phase> phases_;
   std::vector<Unload> unloads_;
   HostLevels levels_;
+  double known_from_ = -1e300;  // before, a trace has dropped what came and went
   SessionCycles found_;
 };
 

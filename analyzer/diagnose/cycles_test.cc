@@ -21,8 +21,14 @@ uint64_t At(double seconds) { return kStart + static_cast<uint64_t>(seconds * 1e
 
 class Process {
  public:
-  Process(uint32_t pid, uint32_t ppid, double start) : replay_(ReplayOptions{}) {
+  // `dropped`: until when its trace has dropped what came and went.
+  Process(uint32_t pid, uint32_t ppid, double start, double dropped = 0)
+      : replay_(ReplayOptions{}) {
     HeaderRecord header;
+    if (dropped != 0) {
+      header.segment = 1;
+      header.segment_ns = At(dropped);
+    }
     header.pid = pid;
     header.ppid = ppid;
     header.start_ns = At(start);
@@ -106,6 +112,21 @@ TEST(Cycles, NoRecovery) {
   server.Alloc(12, 0x10, 1 << 20);
   session.processes[0] = server.Exited(120);
   EXPECT_EQ(Find(session).cycles[0].recovery_seconds, std::nullopt);
+}
+
+// Of the first cycle nothing is known any more.
+TEST(Cycles, BehindDroppedHistory) {
+  SessionHistory session = TwoCycles();
+  Process server(1, 0, 0, /*dropped=*/30);
+  server.Alloc(0.5, 0x10, 1 << 20);
+  server.Alloc(62, 0x101, 2 << 20);
+  server.Free(93, 0x101);
+  session.processes.back() = server.Exited(120);
+  const SessionCycles found = Find(session);
+  ASSERT_THAT(found.cycles, SizeIs(1));
+  EXPECT_EQ(found.cycles[0].unload.loaded, 60);
+  EXPECT_EQ(found.cycles[0].before_bytes, 1 << 20);
+  for (const PhaseLevels& phase : found.phases) EXPECT_GE(phase.phase.begin, 30);
 }
 
 TEST(Cycles, IdleSlope) {

@@ -57,7 +57,7 @@ uint64_t ActiveEnd(const SessionHistory& session, const ProcessHistory& process)
 // Tokens answered by the end of each slot; nothing when no mark says any.
 std::vector<double> TokensBySlot(const SessionHistory& session, const ProcessHistory& process) {
   std::vector<double> tokens;
-  const uint64_t from = std::max(process.start_ns, session.since_ns);
+  const uint64_t from = std::max(process.complete_from_ns(), session.since_ns);
   double sum = 0;
   size_t slot = 0;
   for (const Mark& mark : session.marks) {
@@ -117,7 +117,8 @@ GroupHistory MakeGroupHistory(const SessionHistory& session, const ProcessHistor
   history.last_seen = SecondsOf(session, history.stats.last_ns);
   history.oldest_live = SecondsOf(session, history.stats.oldest_ns);
   history.newest_live = SecondsOf(session, history.stats.newest_ns);
-  history.process_start = SecondsOf(session, std::max(process.start_ns, session.since_ns));
+  history.process_start =
+      SecondsOf(session, std::max(process.complete_from_ns(), session.since_ns));
   history.process_end = SecondsOf(session, std::min(process.end_ns, session.until_ns));
   history.active_end = SecondsOf(session, ActiveEnd(session, process));
   history.end = process.end;

@@ -32,7 +32,7 @@ struct GroupHistory {
   double oldest_live = 0;  // when the oldest and the newest of the live blocks were allocated
   double newest_live = 0;
 
-  double process_start = 0;  // or the window's
+  double process_start = 0;  // or the window's, or where history is complete
   double process_end = 0;
   double active_end = 0;  // the last allocation of any group, or the last request
   ProcessEnd end = ProcessEnd::kKilled;

@@ -23,7 +23,7 @@ StepCurve CurveOfDomain(const SessionHistory& session, const ProcessHistory& pro
   const auto seconds = [&](uint64_t time_ns) {
     return (static_cast<double>(time_ns) - static_cast<double>(session.start_ns)) / 1e9;
   };
-  const double begin = seconds(std::max(process.start_ns, session.since_ns));
+  const double begin = seconds(std::max(process.complete_from_ns(), session.since_ns));
   const double end = seconds(std::min(process.end_ns, session.until_ns));
   return {CurveOverTime(session, process, sums), begin, std::max(begin, end)};
 }

@@ -29,7 +29,8 @@ uint64_t At(double seconds) { return kStart + static_cast<uint64_t>(seconds * 1e
 // The life of one stack's blocks in a process that answers requests evenly.
 class Story {
  public:
-  explicit Story(size_t requests, double seconds = 60) : seconds_(seconds) {
+  // `dropped`: until when the trace has dropped what came and went.
+  explicit Story(size_t requests, double seconds = 60, double dropped = 0) : seconds_(seconds) {
     for (size_t i = 0; i < requests; ++i) times_.push_back(seconds * (i + 1.0) / (requests + 1.0));
     ReplayOptions options;
     for (const double time : times_) {
@@ -42,6 +43,10 @@ class Story {
     HeaderRecord header;
     header.pid = 1;
     header.start_ns = kStart;
+    if (dropped != 0) {
+      header.segment = 1;
+      header.segment_ns = At(dropped);
+    }
     replay_->OnHeader(header);
     // The process is busy from its beginning to its end.
     Alloc(0.001, 1, kOther);
@@ -244,6 +249,32 @@ TEST(Verdict, FullCacheWhosePairsWereFolded) {
   const Diagnosis diagnosis = story.Tell();
   EXPECT_VERDICT(diagnosis, "cache");
   EXPECT_FALSE(diagnosis.per_request.has_value());
+}
+
+// What a checkpoint has of it are the blocks of its last 20 seconds: that is not how it grew.
+TEST(Verdict, FullCacheOfWhichTheBeginningWasDropped) {
+  for (const size_t requests : {size_t{0}, size_t{240}}) {
+    Story story(requests, 60, /*dropped=*/50);
+    std::deque<uint64_t> entries;
+    for (int i = 120; i < 240; ++i) {
+      entries.push_back(story.Alloc(i / 4.0 + 0.01, 1000));
+      if (i < 200) continue;
+      story.Free(i / 4.0 + 0.02, entries.front());
+      entries.pop_front();
+    }
+    const Diagnosis diagnosis = story.Tell();
+    EXPECT_EQ(diagnosis.growth_bytes, 0) << Told(diagnosis);
+    EXPECT_NE(diagnosis.verdict, Verdict::kLeak) << Told(diagnosis);
+    EXPECT_NE(diagnosis.verdict, Verdict::kGrowthPerRequest) << Told(diagnosis);
+  }
+}
+
+TEST(Verdict, LeakOfWhichTheBeginningWasDropped) {
+  Story story(400, 120, /*dropped=*/40);
+  for (size_t i = 0; i < story.requests(); ++i) story.Alloc(story.In(i), 1000);
+  const Diagnosis diagnosis = story.Tell();
+  EXPECT_VERDICT(diagnosis, "leak");
+  EXPECT_NEAR(diagnosis.per_request->value, 1000, 1);
 }
 
 TEST(Verdict, CacheThatFillsUp) {

@@ -104,6 +104,20 @@ TEST(Check, AQuietServerKeepsItsBudgets) {
   EXPECT_EQ(Find(result, "gpu-growth-per-hour").outcome, Outcome::kNotMeasured);
 }
 
+// Where what is known begins is no growth.
+TEST(Check, HistoryThatWasDropped) {
+  Sessions session;
+  session.report_.processes[0].complete_from = 60;
+  session.Add("Model::Load", "one-time", [](double at) { return at < 60 ? 0 : 300 * kMiB; });
+  session.AddTotals();
+  const CheckResult result = CheckAlone(session.report_);
+  for (const CheckedBudget& budget : result.budgets) {
+    EXPECT_NE(budget.outcome, Outcome::kBroken) << budget.id << ": " << budget.message;
+  }
+  EXPECT_EQ(Find(result, "growth-per-hour").outcome, Outcome::kKept);
+  EXPECT_EQ(*Find(result, "growth-per-hour").value, 0);
+}
+
 TEST(Check, ALeakIsNamed) {
   Sessions session;
   session.Add("Leak", "leak", [](double at) { return 4096 * Served(at); });

@@ -1,12 +1,15 @@
 #include "analyzer/gate/steady_load.h"
 
+#include <algorithm>
 #include <cstddef>
 
 #include "absl/strings/str_cat.h"
+#include "analyzer/text/units.h"
 
 namespace ollamatrace {
+namespace {
 
-SteadyLoad FindSteadyLoad(const Report& report) {
+SteadyLoad FindInSession(const Report& report) {
   const ReportPhase* chosen = nullptr;
   size_t at = 0;
   for (size_t i = 0; i < report.phases.size(); ++i) {
@@ -31,6 +34,21 @@ SteadyLoad FindSteadyLoad(const Report& report) {
   for (size_t i = at + 1; i < report.phases.size() && report.phases[i].kind == "idle"; ++i) {
     load.settled = report.phases[i].end;
   }
+  return load;
+}
+
+}  // namespace
+
+SteadyLoad FindSteadyLoad(const Report& report) {
+  SteadyLoad load = FindInSession(report);
+  double begin = load.begin;
+  for (const ReportProcess& process : report.processes) {
+    if (process.complete_from > process.start) begin = std::max(begin, process.complete_from);
+  }
+  if (begin == load.begin) return load;
+  load.begin = std::min(begin, load.end);
+  load.warm = true;
+  absl::StrAppend(&load.name, " from ", FormatSeconds(begin), " on");
   return load;
 }
 

@@ -18,7 +18,7 @@ struct SteadyLoad {
 };
 
 // The phase with the most requests that is no warm-up; the whole session when it has no phases with
-// requests.
+// requests. Of either, what comes after history that a trace has dropped (OLLAMATRACE_MAX_BYTES).
 SteadyLoad FindSteadyLoad(const Report& report);
 
 }  // namespace ollamatrace

@@ -2,6 +2,7 @@
 #ifndef OLLAMATRACE_ANALYZER_REPLAY_PROCESS_HISTORY_H_
 #define OLLAMATRACE_ANALYZER_REPLAY_PROCESS_HISTORY_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <map>
@@ -177,6 +178,10 @@ struct ProcessHistory {
   // Not 0: history before segment_ns was dropped, but for what was live then and sums.
   uint32_t segment = 0;
   uint64_t segment_ns = 0;
+  // From when on what came and went is known, with its times.
+  uint64_t complete_from_ns() const {
+    return segment == 0 ? start_ns : std::max(start_ns, segment_ns);
+  }
   bool born_by_fork = false;
   Mode mode = Mode::kSurvivors;
   uint64_t sample_bytes = 0;  // mode sample: one block is drawn in so many bytes; else 0

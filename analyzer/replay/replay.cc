@@ -56,9 +56,10 @@ MappingClass ClassOf(const MapRecord& map) {
 
 Replay::Replay(ReplayOptions options) : options_(std::move(options)) { SetAxes(); }
 
-// Both begin with the process, or with the window.
+// Both begin with the process, or with the window, or where history is complete: before, what was
+// live only for a while is missing, and what is left would look like growth.
 void Replay::SetAxes() {
-  const uint64_t from = std::max(history_.start_ns, options_.since_ns);
+  const uint64_t from = std::max(history_.complete_from_ns(), options_.since_ns);
   history_.series.SetOrigin(from);
   const auto& times = options_.request_times;
   const auto first = std::lower_bound(times.begin(), times.end(), from);

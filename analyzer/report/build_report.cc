@@ -189,6 +189,7 @@ class Builder {
     process.mode = ModeName(history.mode);
     if (history.sample_bytes != 0) process.sample_bytes = history.sample_bytes;
     process.start = Seconds(history.start_ns);
+    process.complete_from = Seconds(history.complete_from_ns());
     process.last = Seconds(std::max(history.start_ns, history.end_ns));
     process.end = EndName(history.end);
     process.requests = history.requests;

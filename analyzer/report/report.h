@@ -96,7 +96,8 @@ struct ReportProcess {
   // Mode sample: a block of the heap is recorded with chance 1 - exp(-size / sample_bytes).
   std::optional<uint64_t> sample_bytes;
   double start = 0;
-  double last = 0;  // its end, or the last that is known of it
+  double complete_from = 0;  // later than start when the trace has dropped what came before
+  double last = 0;           // its end, or the last that is known of it
   std::string
       end;  // "running", "exited", "killed", "exec", "stopped" (recording ended before it did)
   uint64_t requests = 0;
