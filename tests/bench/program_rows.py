@@ -19,8 +19,10 @@ def times(bench, argv, variables):
     return {"wall": run.wall_s, "cpu": run.cpu_s}
 
 
-def lines(bench, name, title, workload, goal):
-    """The line of the wall time and the one of the CPU time, which has the drain's in it whatever runs beside it."""
+def lines(bench, name, title, workload, goal, slow=True):
+    """The line of the wall time and the one of the CPU time, which has the drain's in it whatever runs beside it.
+
+    `slow`: jemalloc and gperftools run, too, which take minutes."""
     checked = []
 
     def own():
@@ -32,10 +34,11 @@ def lines(bench, name, title, workload, goal):
     variants = {"untraced": lambda: times(bench, workload.argv, workload.variables), "ours": own,
                 "heaptrack": lambda: times(bench, workload.argv, {**peers.heaptrack(bench), **workload.variables})}
     results = bench.in_turn(variants)
-    if not bench.quick:
+    slow = slow and not bench.quick
+    if slow:
         results |= bench.in_turn(
-            {slow: lambda e=environment: times(bench, workload.slow_argv, {**e(bench), **workload.variables})
-             for slow, environment in SLOW}, rounds=1)
+            {peer: lambda e=environment: times(bench, workload.slow_argv, {**e(bench), **workload.variables})
+             for peer, environment in SLOW}, rounds=1)
     answer = []
     for figure, what in (("wall", title), ("cpu", "  the same, CPU time of all its threads")):
         line = Line(name, what, "ratio", {})
@@ -52,8 +55,9 @@ def lines(bench, name, title, workload, goal):
     answer[0].samples = results
     answer[0].notes = [f"{column}: {reason}" for column, reason in results.items() if isinstance(reason, str)]
     if checked:
-        answer[0].notes.append(f"{checked[0]:,} allocations" + ("" if bench.quick else "; jemalloc and gperftools: one run" + (
-            " of a smaller input" if workload.slow_argv != workload.argv else "")))
+        answer[0].notes.append(f"{checked[0]:,} allocations" + (
+            "; jemalloc and gperftools: " + ("not run, they take minutes" if not slow else "one run" if
+                                             workload.slow_argv == workload.argv else "one run of a smaller input")))
     return answer
 
 
@@ -68,4 +72,4 @@ def p5(bench):
 
 def p7b(bench):
     return lines(bench, "P7b", "node with node-llama-cpp, a tiny model, 5 completions, traced / untraced",
-                 node_llama.workload(bench), 1.20)
+                 node_llama.workload(bench), 1.20, slow=False)
