@@ -20,6 +20,7 @@ int ExportCommand(const std::vector<std::string>& words);
 int HtmlCommand(const std::vector<std::string>& words);
 int ScanCommand(const std::vector<std::string>& words);
 int SoakCommand(const std::vector<std::string>& words);
+int WatchCommand(const std::vector<std::string>& words);
 int CompletionCommand(const std::vector<std::string>& words);
 int ManualCommand(const std::vector<std::string>& words);
 // Becomes the command: returns only when that cannot be.
@@ -38,6 +39,7 @@ Manual ReportManual();
 Manual ScanManual();
 Manual SoakManual();
 Manual TimelineManual();
+Manual WatchManual();
 
 // Finds the verb; `report` where the first word is none.
 int RunCommandLine(const std::vector<std::string>& words);

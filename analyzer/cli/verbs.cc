@@ -25,6 +25,8 @@ const std::vector<Verb>& Verbs() {
       {"check", "PATH...", "holds a session against budgets, for CI", CheckCommand, CheckManual},
       {"soak", "-- CMD", "drives a server through its phases, then checks", SoakCommand,
        SoakManual},
+      {"watch", "PATH...", "memory of running processes; metrics and alarms", WatchCommand,
+       WatchManual},
       {"record", "-- CMD", "runs a command under the library", RecordCommand, RecordManual},
       {"completion", "bash|zsh|fish", "a script with which the shell completes command lines",
        CompletionCommand, CompletionManual},
@@ -53,9 +55,9 @@ Manual ProgramManual() {
   }
   absl::StrAppend(&text,
                   "\n"
-                  "Exit code 0: fine; 1: a budget is broken (check, soak); 2: usage; 3: input that "
-                  "cannot be read (what could\n"
-                  "be read was reported).\n"
+                  "Exit code 0: fine; 1: a budget is broken (check, soak, watch); 2: usage; 3: "
+                  "input that cannot be read (what\n"
+                  "could be read was reported).\n"
                   "\n"
                   "Example: ollama-leakview record -o /tmp/trace -- ollama serve\n"
                   "         ollama-leakview /tmp/trace\n");
