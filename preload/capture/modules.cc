@@ -456,13 +456,15 @@ void NoticeUnloads() {
   g_lock.Unlock();
 }
 
-ModuleId FindModuleId(uintptr_t address) {
+ModuleId FindModuleId(uintptr_t address, CodeRange* around) {
+  if (around != nullptr) *around = {};
   // libc unloads its own modules (converters) by no call that we see.
   const ModuleId known = FindLoaded(address);
   capture::ModuleTables tables;
   const capture::ModuleLookup told = capture::FindModule(address, &tables);
   if (told ==
       (known != ModuleId{} ? capture::ModuleLookup::kFound : capture::ModuleLookup::kUnknown)) {
+    if (known != ModuleId{} && around != nullptr) *around = {tables.code_begin, tables.code_end};
     return known;
   }
   RefreshModules();

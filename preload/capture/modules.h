@@ -42,9 +42,17 @@ void ReadModuleFiles();
 // drain's thread, now and then. Never waits for another thread.
 void NoticeUnloads();
 
+struct CodeRange {
+  uintptr_t begin = 0;
+  uintptr_t end = 0;
+
+  bool Holds(uintptr_t address) const { return address >= begin && address < end; }
+};
+
 // The loaded module whose address range holds `address`; refreshes the list when the dynamic linker
 // knows one and the list does not. 0: in no module. Thread-safe; the caller holds no lock of ours.
-ModuleId FindModuleId(uintptr_t address);
+// `around`, unless null: addresses, perhaps none, for which the answer would now be the same.
+ModuleId FindModuleId(uintptr_t address, CodeRange* around = nullptr);
 
 extern std::atomic<uint32_t> g_modules_generation;
 

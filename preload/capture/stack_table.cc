@@ -1,7 +1,5 @@
 #include "preload/capture/stack_table.h"
 
-#include "preload/capture/modules.h"
-
 namespace ollamatrace {
 namespace {
 
@@ -26,6 +24,7 @@ size_t StackTable::Bytes() {
 void StackTable::Init(Journal* journal, void* memory) {
   journal_ = journal;
   seen_ = static_cast<StackIdLine*>(memory);
+  top_.store(0, std::memory_order_relaxed);
   StackIdLine* lines = seen_ + kSeenLines;
   uint32_t from = 0;
   for (int i = 0; i < kLevels; ++i) {
@@ -78,8 +77,9 @@ StackId StackTable::Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int
     memo->hashes[i] = hash;
   }
   memo->depth = wanted;
-  const int top = Top();
+  const int top = top_.load(std::memory_order_relaxed);
   uint32_t id = FindNode(Mixed(hash), top);
+  memo->known = id != 0;
   if (id == 0) {
     // The longest outer part that is known, most often by a few frames shorter; then what is new.
     uint32_t from = wanted - 1;
@@ -92,8 +92,10 @@ StackId StackTable::Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int
       id = FindNode(Mixed(memo->hashes[from - 1]), top);
       if (id != 0) break;
     }
+    ModuleOfCode module;
     for (; from < wanted; ++from) {
-      const uint32_t next = AddNode(Mixed(memo->hashes[from]), top, id, pcs[wanted - 1 - from]);
+      const uint32_t next =
+          AddNode(Mixed(memo->hashes[from]), top, id, pcs[wanted - 1 - from], &module);
       if (next == 0) break;
       id = next;
     }
@@ -103,15 +105,10 @@ StackId StackTable::Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int
   return StackId{id};
 }
 
-int StackTable::Top() const {
-  const uint32_t count = journal_->header()->next_node.load(std::memory_order_relaxed);
-  int top = 0;
-  while (top + 1 < kLevels && count >= levels_[top + 1].from) ++top;
-  return top;
-}
-
 uint32_t StackTable::FindNode(uint64_t hash, int top) const {
-  for (int level = 0; level <= top; ++level) {
+  // Most nodes are in the largest level; the others are on their way meanwhile.
+  for (int level = 0; level < top; ++level) __builtin_prefetch(levels_[level].Line(hash));
+  for (int level = top; level >= 0; --level) {
     for (uint32_t i = 0; i < kMaxLines; ++i) {
       uint64_t word = 0;
       for (const std::atomic<uint64_t>& place : levels_[level].Line(hash + i)->words) {
@@ -144,13 +141,19 @@ uint32_t StackTable::Insert(const Level& level, uint64_t hash, uint32_t id) {
   return 0;
 }
 
-uint32_t StackTable::AddNode(uint64_t hash, int top, uint32_t parent, uintptr_t pc) {
+uint32_t StackTable::AddNode(uint64_t hash, int top, uint32_t parent, uintptr_t pc,
+                             ModuleOfCode* module) {
   std::atomic<uint32_t>* const next = &journal_->header()->next_node;
   if (next->load(std::memory_order_relaxed) >= kMaxNodes) return 0;
   const uint32_t id = next->fetch_add(1, std::memory_order_relaxed);
   if (id >= kMaxNodes) {
     next->store(kMaxNodes, std::memory_order_relaxed);
     return 0;
+  }
+  if (__builtin_expect(top + 1 < kLevels && id >= levels_[top + 1].from, 0)) {
+    int known = top_.load(std::memory_order_relaxed);
+    while (known <= top && !top_.compare_exchange_weak(known, top + 1, std::memory_order_relaxed)) {
+    }
   }
   StackNode* node = journal_->node(id);
   if (!ReserveJournal(journal_, reinterpret_cast<uint8_t*>(node) - journal_->base,
@@ -159,9 +162,10 @@ uint32_t StackTable::AddNode(uint64_t hash, int top, uint32_t parent, uintptr_t 
   }
   const bool exact = (pc & kExactPc) != 0;
   const uintptr_t address = pc & ~kExactPc;
+  const uintptr_t instruction = exact ? address : address - 1;
+  if (!module->code.Holds(instruction)) module->id = FindModuleId(instruction, &module->code);
   node->parent = parent;
-  node->module =
-      static_cast<uint32_t>(FindModuleId(exact ? address : address - 1)) | (exact ? kNodeExact : 0);
+  node->module = static_cast<uint32_t>(module->id) | (exact ? kNodeExact : 0);
   node->address = address;  // last: a node without an address is one that is being made
   return Insert(levels_[top], hash, id);
 }

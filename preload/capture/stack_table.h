@@ -15,6 +15,7 @@
 #include <cstdint>
 
 #include "formats/journal_layout.h"
+#include "preload/capture/modules.h"
 #include "preload/capture/unwinder.h"
 #include "preload/journal/journal.h"
 
@@ -35,6 +36,7 @@ static_assert((kMaxNodes & kStackIdMask) == 0);
 struct StackMemo {
   uint32_t generation;
   uint32_t depth;                   // frames whose hash is known
+  bool known;                       // it was in the table before
   uint64_t hashes[kMaxStackDepth];  // of the stack that ends at this frame
 };
 
@@ -50,7 +52,7 @@ class StackTable {
   // inner end; `*complete` tells.
   StackId Intern(StackMemo* memo, const uintptr_t* pcs, int depth, int unchanged, bool* complete);
 
-  // A stack by a number that stands for it (capture::FindFingerprint); 0 when it is not known, or
+  // A stack by a number that stands for it (capture::Fingerprint); 0 when it is not known, or
   // not any more: what was seen is remembered in a table that forgets. Two are taken for one when
   // 58 bits of their numbers agree.
   StackId Find(uint64_t fingerprint) const {
@@ -64,7 +66,7 @@ class StackTable {
   void Remember(uint64_t fingerprint, StackId id);
 
  private:
-  static constexpr uint32_t kSeenBits = 13;
+  static constexpr uint32_t kSeenBits = 15;
   static constexpr size_t kSeenLines = size_t{1} << kSeenBits;
 
   // All nodes, by the hash of the stack that ends there. A small level serves small programs
@@ -80,19 +82,25 @@ class StackTable {
   };
   static constexpr int kLevels = 3;
 
+  // The module that the last frame of a stack was found in: most often it is the next one's, too.
+  struct ModuleOfCode {
+    ModuleId id{};
+    CodeRange code;
+  };
+
   StackIdLine* SeenLine(uint64_t hash) const { return &seen_[hash % kSeenLines]; }
   static uint32_t FirstPlace(uint64_t hash) {
     return static_cast<uint32_t>(hash >> kSeenBits) % StackIdLine::kWords;
   }
   StackId FindElsewhere(uint64_t hash) const;
-  int Top() const;  // the level to which nodes are added now
   uint32_t FindNode(uint64_t hash, int top) const;
-  uint32_t AddNode(uint64_t hash, int top, uint32_t parent, uintptr_t pc);
+  uint32_t AddNode(uint64_t hash, int top, uint32_t parent, uintptr_t pc, ModuleOfCode* module);
   uint32_t Insert(const Level& level, uint64_t hash, uint32_t id);
 
   Journal* journal_ = nullptr;
   StackIdLine* seen_ = nullptr;
   Level levels_[kLevels];
+  std::atomic<int> top_{0};  // the level to which nodes are added now
 };
 
 }  // namespace ollamatrace

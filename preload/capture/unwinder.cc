@@ -5,6 +5,7 @@
 #include "preload/base/text.h"
 #include "preload/capture/unwinder_libunwind.h"
 #include "preload/capture/unwinder_modules.h"
+#include "preload/capture/unwinder_shapes.h"
 #include "preload/capture/unwinder_walk.h"
 
 namespace ollamatrace::capture {
@@ -14,7 +15,8 @@ constinit std::atomic<UnwindBackend> g_backend = UnwindBackend::kOwn;
 
 }  // namespace
 
-UnwindResult Unwind(ThreadUnwindCache* cache, const CallerFrame& start, uintptr_t* pcs, int max) {
+UnwindResult Unwind(ThreadUnwindCache* cache, const CallerFrame& start, uintptr_t* pcs, int max,
+                    bool fingerprint) {
   if (max <= 0) return {0, 0, 0};
   const UnwindBackend backend = g_backend.load(std::memory_order_relaxed);
   const bool frame_pointers_only = backend == UnwindBackend::kFramePointer;
@@ -31,7 +33,10 @@ UnwindResult Unwind(ThreadUnwindCache* cache, const CallerFrame& start, uintptr_
   if (__builtin_expect(backend == UnwindBackend::kLibunwind, 0)) {
     result = WalkByLibunwind(cache, start, pcs, max);
   }
-  if (result.depth == 0) result = WalkByRules(cache, start, pcs, max, frame_pointers_only);
+  if (result.depth == 0) {
+    result = WalkByRules(cache, start, pcs, max, frame_pointers_only);
+    if (fingerprint) result.fingerprint = RememberShape(cache, start, max);
+  }
   std::atomic_signal_fence(std::memory_order_seq_cst);
   cache->walking = 0;
   return result;

@@ -37,7 +37,7 @@ struct CallerFrame {
 // a valid, empty cache). Used by one thread at a time; nothing to destroy; may be handed to another
 // thread later, and survives fork in the child.
 struct ThreadUnwindCache;
-inline constexpr size_t kThreadUnwindCacheBytes = 76 * 1024;
+inline constexpr size_t kThreadUnwindCacheBytes = 308 * 1024;
 
 struct UnwindResult {
   int depth;      // program counters written
@@ -53,8 +53,9 @@ inline constexpr uintptr_t kExactPc = uintptr_t{1} << 63;
 // Walks outward from `start` (which is frame 0) and writes at most `max` return addresses,
 // innermost first; exact program counters are marked with kExactPc. Frames of modules registered as
 // hidden are left out. A deeper stack is cut at its outer end. At least frame 0 is written if max >
-// 0.
-UnwindResult Unwind(ThreadUnwindCache* cache, const CallerFrame& start, uintptr_t* pcs, int max);
+// 0. Without `fingerprint` the result has none, and the stack's shape is not remembered.
+UnwindResult Unwind(ThreadUnwindCache* cache, const CallerFrame& start, uintptr_t* pcs, int max,
+                    bool fingerprint = true);
 
 // --- Modules
 // -----------------------------------------------------------------------------------------------------

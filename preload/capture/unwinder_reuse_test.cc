@@ -4,6 +4,7 @@
 #include <setjmp.h>
 
 #include <map>
+#include <set>
 #include <stdexcept>
 
 #include "preload/capture/unwinder.h"
@@ -53,7 +54,8 @@ __attribute__((noinline)) void Compare(Tree* tree) {
   if (tree->max_varies) tree->max = 1 + static_cast<int>(tree->Draw(30));
   uint64_t fingerprints[StackShapeTable::kWays];
   for (int way = 0; way < StackShapeTable::kWays; ++way) {
-    fingerprints[way] = FindFingerprint(tree->cache, start, tree->max, way);
+    const StackShape* const shape = FindShape(tree->cache, start, tree->max, way);
+    fingerprints[way] = shape == nullptr ? 0 : Fingerprint(*shape, start.frame_pointer);
   }
   const UnwindResult result = Unwind(tree->cache, start, pcs, tree->max);
   const OwnedUnwindCache none;
@@ -270,6 +272,90 @@ TEST_F(ReuseTest, IsRightAfterLongjmp) {
     JumpOnce(cache(), depth);
     EXPECT_EQ(FramesAbove(StackHere(cache()), outer), 0);
     EXPECT_EQ(FramesAbove(One(cache()), outer), 2);
+  }
+}
+
+// Recognises its caller's stack as a hook does; false: it was walked, and is known from now on.
+__attribute__((noinline)) bool Recognise(ThreadUnwindCache* cache, std::set<uint64_t>* known) {
+  const CallerFrame start = OLLAMATRACE_CALLER_FRAME();
+  for (int way = 0; way < StackShapeTable::kWays; ++way) {
+    const StackShape* const shape = FindShape(cache, start, kMaxTestDepth, way);
+    if (shape == nullptr || known->count(Fingerprint(*shape, start.frame_pointer)) == 0) continue;
+    cache->shapes.MoveToFront(start.pc, start.sp, way);
+    return true;
+  }
+  uintptr_t pcs[kMaxTestDepth];
+  known->insert(Unwind(cache, start, pcs, kMaxTestDepth).fingerprint);
+  known->erase(0);
+  return false;
+}
+
+__attribute__((noinline)) int RecogniseBelow(ThreadUnwindCache* cache, std::set<uint64_t>* known,
+                                             int depth) {
+  int recognised = 0;
+  if (depth == 0) {
+    for (int i = 0; i < 3; ++i) recognised += Recognise(cache, known) ? 1 : 0;
+  } else {
+    recognised = RecogniseBelow(cache, known, depth - 1);
+  }
+  __asm__ volatile("" : "+r"(recognised));
+  return recognised;
+}
+
+TEST_F(ReuseTest, RecognisesDeepStacks) {
+  for (const int depth : {5, 60, 80}) {
+    std::set<uint64_t> known;
+    EXPECT_EQ(RecogniseBelow(cache(), &known, depth), 2) << depth;
+  }
+  std::set<uint64_t> known;
+  EXPECT_EQ(RecogniseBelow(cache(), &known, 200), 0) << "that deep? then say so in UNWINDER.md";
+}
+
+// Frames that begin and end at the same places, with another one between them that does not.
+__attribute__((noinline)) bool InnerPart(ThreadUnwindCache* cache, std::set<uint64_t>* known,
+                                         size_t bytes) {
+  Use(__builtin_alloca(bytes));
+  const bool recognised = Recognise(cache, known);
+  __asm__ volatile("");
+  return recognised;
+}
+__attribute__((noinline)) bool OuterPart(ThreadUnwindCache* cache, std::set<uint64_t>* known,
+                                         size_t bytes) {
+  Use(__builtin_alloca(bytes));
+  const bool recognised = InnerPart(cache, known, 1024 - bytes);
+  __asm__ volatile("");
+  return recognised;
+}
+
+TEST_F(ReuseTest, KeepsSeveralShapesOfAPlace) {
+  std::set<uint64_t> known;
+  for (int round = 0; round < 3; ++round) {
+    for (int shape = 1; shape <= StackShapeTable::kWays; ++shape) {
+      EXPECT_EQ(OuterPart(cache(), &known, static_cast<size_t>(shape) * 64), round != 0);
+    }
+  }
+  EXPECT_EQ(known.size(), size_t{StackShapeTable::kWays});
+}
+
+TEST(StackShapeTest, RestsWhereNoStackComesAgain) {
+  StackShape shape = {};
+  int looked = 0;
+  for (int i = 0; i < 10'000; ++i) {
+    if (shape.Rests()) continue;
+    ++looked;
+    shape.CountFailure();
+  }
+  EXPECT_LT(looked, 64 + 10'000 / 60);
+  while (!shape.Rests()) shape.CountFailure();
+  shape.EndRest();
+  EXPECT_FALSE(shape.Rests()) << "a stack came again";
+}
+
+TEST(StackShapeTest, NeverRestsWhereEveryThirdStackComesAgain) {
+  StackShape shape = {};
+  for (int i = 0; i < 1'000; ++i) {
+    EXPECT_FALSE(shape.Rests());
+    i % 3 == 0 ? shape.CountSuccess() : shape.CountFailure();
   }
 }
 

@@ -19,15 +19,14 @@ inline uint32_t WalkKind(const ThreadUnwindCache& cache, int max) {
   return cache.memory * 2654435761u ^ static_cast<uint32_t>(max);
 }
 
-// A number that tells stacks apart, without a walk: if Unwind once gave it with a stack, it would
-// give the same stack now (UnwindResult::fingerprint). 0: this cache knows none for this place;
-// then walk. Any thread's cache gives the same number for the same stack; two stacks share one by
-// accident of 64 bits only. `way`: below StackShapeTable::kWays; there may be several for a place.
-// The promises of Unwind hold.
-inline uint64_t FindFingerprint(const ThreadUnwindCache* cache, const CallerFrame& start, int max,
-                                int way) {
-  const StackShape* const shape = cache->shapes.Find(start.pc, start.sp, way);
-  if (shape == nullptr) return 0;
+// A shape that the stack may have, nullptr: none. `way`: below StackShapeTable::kWays; there may be
+// several for a place. Its Fingerprint is a number that tells stacks apart, without a walk: if
+// Unwind once gave it with a stack, it would give the same stack now (UnwindResult::fingerprint).
+// Any thread's cache gives the same number for the same stack; two stacks share one by accident of
+// 64 bits only. The promises of Unwind hold.
+inline StackShape* FindShape(ThreadUnwindCache* cache, const CallerFrame& start, int max, int way) {
+  StackShape* const shape = cache->shapes.Find(start.pc, start.sp, way);
+  if (shape == nullptr) return nullptr;
   const StackBounds& bounds = cache->stacks[0];
   const bool usable =
       cache->walking == 0 &&  // else this is a handler, and the cache is being changed
@@ -35,7 +34,7 @@ inline uint64_t FindFingerprint(const ThreadUnwindCache* cache, const CallerFram
       cache->stack_count != 0 && (cache->memory & 0xffff) == ModuleGeneration() &&
       shape->walk == WalkKind(*cache, max) && start.sp - 8 >= bounds.low &&
       start.sp + shape->reach <= bounds.high && start.sp < bounds.high;
-  return usable ? Fingerprint(*shape, start.frame_pointer) : 0;
+  return usable ? shape : nullptr;
 }
 
 }  // namespace ollamatrace::capture

@@ -1,7 +1,6 @@
 #include "preload/capture/unwinder_walk.h"
 
 #include "preload/capture/unwinder_modules.h"
-#include "preload/capture/unwinder_shapes.h"
 
 namespace ollamatrace::capture {
 namespace {
@@ -526,7 +525,7 @@ UnwindResult WalkAlong(ThreadUnwindCache* cache, StackList stacks, bool same_sta
       if (walk.Follow(&position, pcs, max, &depth, &unchanged)) {
         if (cache != nullptr) cache->stack_count = stacks.Finish(false, good_index, good_sp);
         if (depth == 0) pcs[depth++] = start.pc;
-        return {depth, unchanged, RememberShape(cache, start, max)};
+        return {depth, unchanged, 0};
       }
       if (depth == max) break;
     }
@@ -555,6 +554,7 @@ UnwindResult WalkAlong(ThreadUnwindCache* cache, StackList stacks, bool same_sta
 #if defined(__x86_64__)
     } else if (rule.cfa_kind == UnwindRule::kAllRegisters) {
       depth = WalkByAllRegisters(workspace, start, pcs, max);
+      walk.Close();  // it read more than what was recorded
       break;
 #endif
     } else {
@@ -574,7 +574,7 @@ UnwindResult WalkAlong(ThreadUnwindCache* cache, StackList stacks, bool same_sta
   walk.Finish(complete, (complete && !guessed_end) || depth == max);
   if (cache != nullptr) cache->stack_count = stacks.Finish(led_nowhere, good_index, good_sp);
   if (depth == 0) pcs[depth++] = start.pc;
-  return {depth, 0, cache != nullptr ? RememberShape(cache, start, max) : 0};
+  return {depth, 0, 0};
 }
 
 __attribute__((noinline)) UnwindResult WalkWithoutMemory(uint32_t generation,

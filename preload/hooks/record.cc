@@ -61,9 +61,12 @@ inline void StartDrainIfDue(ThreadState* state) {
   }
 }
 
+// `resting`: a shape that the stack may have and that was not asked, or nullptr.
 __attribute__((noinline)) uint32_t WalkStack(ThreadState* state, capture::ThreadUnwindCache* cache,
-                                             const capture::CallerFrame& caller, int limit) {
-  const capture::UnwindResult walked = capture::Unwind(cache, caller, state->pcs, limit);
+                                             const capture::CallerFrame& caller, int limit,
+                                             capture::StackShape* resting) {
+  const capture::UnwindResult walked =
+      capture::Unwind(cache, caller, state->pcs, limit, resting == nullptr);
   bool complete;
   const StackId id =
       g_session.stacks.Intern(&state->memo, state->pcs, walked.depth, walked.unchanged, &complete);
@@ -71,6 +74,8 @@ __attribute__((noinline)) uint32_t WalkStack(ThreadState* state, capture::Thread
     CountLoss(LossKind::kStackTableFull);
   } else if (walked.fingerprint != 0) {
     g_session.stacks.Remember(walked.fingerprint, id);
+  } else if (resting != nullptr && state->memo.known) {
+    resting->EndRest();
   }
   return static_cast<uint32_t>(id);
 }
@@ -79,15 +84,28 @@ inline __attribute__((always_inline)) uint32_t CaptureStack(ThreadState* state,
                                                             const capture::CallerFrame& caller) {
   auto* const cache = reinterpret_cast<capture::ThreadUnwindCache*>(state->unwind_cache);
   const int limit = g_session.settings.depth;
+  capture::StackShape* resting = nullptr;
   for (int way = 0; way < capture::StackShapeTable::kWays; ++way) {
-    const uint64_t fingerprint = capture::FindFingerprint(cache, caller, limit, way);
-    if (fingerprint == 0) continue;
-    const StackId id = g_session.stacks.Find(fingerprint);
-    if (id == StackId{}) continue;
-    if (way != 0) cache->shapes.Swap(caller.pc, caller.sp);
-    return static_cast<uint32_t>(id);
+    capture::StackShape* const shape = capture::FindShape(cache, caller, limit, way);
+    if (shape == nullptr) continue;
+    if (shape->Rests()) {
+      resting = shape;
+      continue;
+    }
+    const uint64_t fingerprint = capture::Fingerprint(*shape, caller.frame_pointer);
+    if (fingerprint != shape->last_fingerprint) {
+      const StackId id = g_session.stacks.Find(fingerprint);
+      if (id == StackId{}) {
+        shape->CountFailure();
+        continue;
+      }
+      shape->SetLast(fingerprint, static_cast<uint32_t>(id));
+    }
+    if (__builtin_expect(shape->failures != 0, 0)) shape->CountSuccess();
+    if (way != 0) cache->shapes.MoveToFront(caller.pc, caller.sp, way);
+    return shape->last_id;
   }
-  return WalkStack(state, cache, caller, limit);
+  return WalkStack(state, cache, caller, limit, resting);
 }
 
 inline uint64_t Address(const void* pointer) { return reinterpret_cast<uint64_t>(pointer); }

@@ -221,14 +221,15 @@ int WithoutLibrary(uintptr_t* pcs, int depth) {
 
 // Whether the hook is about to recognise the stack by its fingerprint, and not to walk it.
 bool IsRecognised(const CallerFrame& caller) {
-  const ThreadState* const state = t_thread.state;
+  ThreadState* const state = t_thread.state;
   if (state == nullptr) return false;
-  const auto* const cache =
-      reinterpret_cast<const capture::ThreadUnwindCache*>(state->unwind_cache);
+  auto* const cache = reinterpret_cast<capture::ThreadUnwindCache*>(state->unwind_cache);
   for (int way = 0; way < capture::StackShapeTable::kWays; ++way) {
-    const uint64_t fingerprint =
-        capture::FindFingerprint(cache, caller, g_session.settings.depth, way);
-    if (fingerprint != 0 && g_session.stacks.Find(fingerprint) != StackId{}) return true;
+    const capture::StackShape* const shape =
+        capture::FindShape(cache, caller, g_session.settings.depth, way);
+    if (shape == nullptr) continue;
+    const uint64_t fingerprint = capture::Fingerprint(*shape, caller.frame_pointer);
+    if (g_session.stacks.Find(fingerprint) != StackId{}) return true;
   }
   return false;
 }
