@@ -37,6 +37,7 @@ struct TraceFileInfo {
   uint64_t device = 0;
   uint64_t inode = 0;
   uint64_t begin_ns = 0;  // of a segment: when it began
+  uint64_t blocks = 0;    // of a segment: live where it ends, about
 };
 
 // The files' paths. `base` is that of the first segment without ".zst". "" when it is too long.
@@ -63,7 +64,7 @@ enum class CheckpointStatus : uint8_t { kMore, kDone, kFailed };
 
 class Checkpoint {
  public:
-  // Memory for a checkpoint, of which pages are touched as they are needed: 3 to 14 MiB, and up to
+  // Memory for a checkpoint, of which pages are touched as they are needed: 3 to 24 MiB, and up to
   // 11 more where blocks of many stacks (100 000) came and went.
   static size_t MostBytes();
 

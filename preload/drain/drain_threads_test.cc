@@ -50,6 +50,9 @@ class World {
     Check();
   }
 
+  // The segment in whose place the last checkpoint came.
+  uint32_t checkpoint() const { return process_.drain->segments.checkpoint.number; }
+
  private:
   static uint64_t BlockAddress(uint32_t slot) { return 0x7f0000000000 + uint64_t{slot} * 48; }
   static uint64_t MappingAddress(uint32_t slot) { return 0x7e0000000000 + uint64_t{slot} * 16384; }
@@ -200,6 +203,22 @@ TEST(DrainThreadsTest, SmallPoolAndCountersAndWrappingPlaces) {
   options.first_seq = 0xfffffff0u;
   World(options).Run();
 }
+
+// Each drops old segments all the time.
+void RunWithinALimit(Mode mode) {
+  ProcessOptions options;
+  options.mode = mode;
+  options.sample_bytes = mode == Mode::kSample ? 300 : 0;
+  options.pool_capacity = 500;
+  options.max_bytes = kMinTraceBytes;
+  World world(options);
+  world.Run();
+  EXPECT_GT(world.checkpoint(), 0u);
+}
+
+TEST(DrainThreadsTest, SurvivorsWithinALimit) { RunWithinALimit(Mode::kSurvivors); }
+TEST(DrainThreadsTest, FullWithinALimit) { RunWithinALimit(Mode::kFull); }
+TEST(DrainThreadsTest, SampleWithinALimit) { RunWithinALimit(Mode::kSample); }
 
 }  // namespace
 }  // namespace ollamatrace

@@ -16,6 +16,10 @@ constexpr uint64_t kSegmentsInAll = 16;
 // The part of the limit that a checkpoint may take: one in so many. It and as much of segments
 // become the next one while they are still there.
 constexpr uint64_t kMostLive = 4;
+// What a live block takes in a checkpoint, compressed: 8 to 11 were seen.
+constexpr uint64_t kBlockBytes = 14;
+// Of the segments that one checkpoint stands in for, unless a single one has more.
+constexpr uint64_t kMostEvents = 4'000'000;
 // The share of a CPU for checkpoints: one in so many. What was saved up is spent in one go.
 constexpr uint64_t kCostShare = 10;
 constexpr uint64_t kMaxSavedNs = 50'000'000;
@@ -131,8 +135,8 @@ long BeginSegment(Drain* drain, bool* fatal) {
 
   OwnFile* const trace = staging->trace();
   TraceFileInfo* const closed = &segments->closed[segments->closed_count++];
-  *closed = {segments->active, staging->trace_end(), staging->events(),
-             trace->device,    trace->inode,         segments->active_begin_ns};
+  *closed = {segments->active, staging->trace_end(),      staging->events(), trace->device,
+             trace->inode,     segments->active_begin_ns, staging->blocks()};
   ++segments->active;
   segments->active_begin_ns = drain->now_ns;
   segments->retry_segment_bytes = 0;
@@ -152,22 +156,29 @@ long BeginSegment(Drain* drain, bool* fatal) {
 }
 
 // How many of the oldest segments are worth writing a checkpoint for: what it copies comes from
-// the one before for the better part otherwise.
+// the one before for the better part otherwise. Many events take many passes.
 uint32_t SegmentsToDrop(const Segments& segments) {
   const uint64_t worth = segments.checkpoint.bytes > segments.segment_bytes
                              ? segments.checkpoint.bytes
                              : segments.segment_bytes;
   uint64_t bytes = 0;
   uint32_t count = 0;
-  while (count < segments.closed_count && bytes < worth) bytes += segments.closed[count++].bytes;
+  uint64_t events = 0;
+  while (count < segments.closed_count && bytes < worth) {
+    events += segments.closed[count].events;
+    if (count != 0 && events > kMostEvents) break;
+    bytes += segments.closed[count++].bytes;
+  }
   return count;
 }
 
-// About what the checkpoint in place of `count` segments will take.
+// About the most that the checkpoint in place of `count` segments will take. In its order, which is
+// none, blocks take more than in the order of time.
 uint64_t ExpectedBytes(const Segments& segments, uint32_t count) {
   uint64_t bytes = segments.checkpoint.bytes;
   for (uint32_t i = 0; i < count; ++i) bytes += segments.closed[i].bytes;
-  return bytes;
+  const uint64_t blocks = count == 0 ? 0 : segments.closed[count - 1].blocks;
+  return blocks * kBlockBytes > bytes ? blocks * kBlockBytes : bytes;
 }
 
 long BeginCheckpoint(Drain* drain, uint32_t count) {

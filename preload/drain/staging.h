@@ -36,6 +36,7 @@ class Staging {
     chunks_ = 0;
     trace_end_ = 0;
     events_ = 0;
+    blocks_ = 0;
     delta_ = {};
   }
   ChunkWriter* writer() { return &writer_; }
@@ -44,6 +45,8 @@ class Staging {
   uint32_t chunks() const { return chunks_; }
   uint64_t trace_end() const { return trace_end_; }
   uint64_t events() const { return events_; }  // in the file's chunks
+  // Live by the events of all files, about: a free of a block that is not known counts, too.
+  uint64_t blocks() const { return blocks_; }
   OwnFile* trace() const { return trace_; }
   bool HasRoom(size_t bytes) {
     if (bytes_ + bytes <= kStagingBytes) return true;
@@ -63,12 +66,14 @@ class Staging {
   bool Alloc(const AllocRecord& record) {
     if (!Stack(static_cast<uint32_t>(record.stack), kEventBytes)) return false;
     bytes_ += static_cast<uint32_t>(EncodeAlloc(&delta_, record, end()));
+    ++blocks_;
     DrainStep();
     return true;
   }
   bool Free(const FreeRecord& record) {
     if (!HasRoom(kEventBytes)) return false;
     bytes_ += static_cast<uint32_t>(EncodeFree(&delta_, record, end()));
+    if (blocks_ != 0) --blocks_;
     DrainStep();
     return true;
   }
@@ -172,6 +177,7 @@ class Staging {
   uint32_t chunks_;
   uint64_t trace_end_;
   uint64_t events_;
+  uint64_t blocks_;
   uint32_t path_[kMaxStackDepth];
 };
 

@@ -28,7 +28,7 @@ class TouchedBlocks {
   // The first record was an allocation: nothing was live here before.
   static constexpr uint64_t kBornHere = uint64_t{1} << 53;
 
-  static constexpr uint32_t kMaxEntries = 192u << 10;  // 9 MiB
+  static constexpr uint32_t kMaxEntries = 384u << 10;  // 18 MiB
 
   static uint32_t BucketsFor(uint32_t capacity) {
     uint32_t buckets = 256;

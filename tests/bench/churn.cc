@@ -2,15 +2,19 @@
 //
 //   bench_churn [--threads=1] [--pairs=1000000] [--stacks=1000] [--shape=every|inner]
 //               [--order=random|turn] [--frames=25] [--live=0] [--survive=0]
+//               [--report=0]
 //
 // Prints one line, "loop_ns T": the wall time from the first pair of any thread to the last one's
 // end. Each thread does `pairs` pairs. With one thread it is the main thread that does them. A
 // stack has `frames` frames, from the function that calls malloc to _start, or to clone in other
 // threads. `random`: each pair has one of the stacks, drawn evenly; `turn`: one after the other.
 // A block is freed at once, or, with `live`, when its thread has allocated so many more;
-// with `survive`, one in so many is never freed.
+// with `survive`, one in so many is never freed. With `report`, the first thread, each time it has
+// done so many more, prints a line "pairs N" and waits for a byte from standard input, or its end.
+#include <errno.h>
 #include <pthread.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -37,6 +41,7 @@ struct Options {
   uint64_t frames = 25;
   uint64_t live = 0;
   uint64_t survive = 0;
+  uint64_t report = 0;
   Shape shape = Shape::kEveryFrame;
   bool random = true;
 };
@@ -46,6 +51,7 @@ struct Thread {
   pthread_barrier_t* together;
   int depth;
   uint64_t random;
+  bool reports;
   uint64_t begin_ns = 0;
   uint64_t end_ns = 0;
 };
@@ -54,6 +60,14 @@ uint64_t Now() {
   timespec time;
   clock_gettime(CLOCK_MONOTONIC, &time);
   return static_cast<uint64_t>(time.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(time.tv_nsec);
+}
+
+void Report(uint64_t pairs) {
+  // No stream: it would allocate.
+  dprintf(STDOUT_FILENO, "pairs %llu\n", static_cast<unsigned long long>(pairs));
+  char byte;
+  while (read(STDIN_FILENO, &byte, 1) < 0 && errno == EINTR) {
+  }
 }
 
 [[gnu::noipa]] void* Churn(void* argument) {
@@ -65,10 +79,15 @@ uint64_t Now() {
   std::vector<void*> ring(options.live, nullptr);
   uint64_t oldest = 0;
   uint64_t until_survivor = options.survive;
+  uint64_t until_report = thread->reports ? options.report : 0;
   pthread_barrier_wait(thread->together);
   thread->begin_ns = Now();
   for (uint64_t i = 0; i < options.pairs; ++i) {
     uint64_t stack;
+    if (until_report != 0 && --until_report == 0) {
+      until_report = options.report;
+      Report(i + 1);
+    }
     if (options.random) {
       random = random * 6364136223846793005 + 1442695040888963407;
       stack = (random >> 32) * options.stacks >> 32;
@@ -100,8 +119,9 @@ int Run(int argc, char** argv) {
         NumberOption(argv[i], "--pairs=", 1, UINT64_MAX, &options.pairs) ||
         NumberOption(argv[i], "--stacks=", 1, uint64_t{1} << 20, &options.stacks) ||
         NumberOption(argv[i], "--frames=", 20, 60, &options.frames) ||
-        NumberOption(argv[i], "--live=", 0, 1'000'000, &options.live) ||
+        NumberOption(argv[i], "--live=", 0, 10'000'000, &options.live) ||
         NumberOption(argv[i], "--survive=", 0, UINT64_MAX, &options.survive) ||
+        NumberOption(argv[i], "--report=", 0, UINT64_MAX, &options.report) ||
         ChoiceOption(argv[i], "--shape=every", "--shape=inner", &options.shape, Shape::kEveryFrame,
                      Shape::kInnerTen) ||
         ChoiceOption(argv[i], "--order=random", "--order=turn", &options.random, true, false);
@@ -126,7 +146,7 @@ int Run(int argc, char** argv) {
   for (uint64_t i = 0; i < options.threads; ++i) {
     const int of_thread = i == 0 ? kMainThreadFrames : kOtherThreadFrames;
     threads.push_back(
-        {&options, &together, static_cast<int>(options.frames) - of_thread, 2 * i + 1});
+        {&options, &together, static_cast<int>(options.frames) - of_thread, 2 * i + 1, i == 0});
   }
   std::vector<pthread_t> ids(threads.size());
   for (size_t i = 1; i < threads.size(); ++i) {

@@ -15,7 +15,7 @@ sys.dont_write_bytecode = True
 
 SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "run")
 BUILD = os.environ["OLLAMATRACE_BUILD"]
-ROWS = ["P1", "P1b", "P1c", "P1d", "P2", "P3", "P4", "P5", "P6", "P7", "P7b", "P8", "P9", "P10", "P11"]
+ROWS = ["P1", "P1b", "P1c", "P1d", "P2", "P3", "P4", "P5", "P6", "P7", "P7b", "P8", "P9", "P9b", "P9c", "P9d", "P10", "P11"]
 
 
 def run(*arguments):

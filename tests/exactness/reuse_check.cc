@@ -2,7 +2,9 @@
 // hold no free of an unknown block and no block over a live one, just as many events and bytes as
 // there were, and the blocks that were left. In mode sample (a fifth of the events) with 1 byte
 // that is so, too; with more, no block that was freed, and as many as it says within 6 standard
-// errors. The trace of the full mode takes some 5 bytes an event under $TMPDIR.
+// errors. Then a fifth of the events again with a limit of the trace's bytes, so small that old
+// segments are dropped all the time: nothing may change. The trace of the full mode takes some 5
+// bytes an event under $TMPDIR.
 #include <sys/wait.h>
 
 #include <cinttypes>
@@ -71,12 +73,17 @@ class MarkedState : public LiveState {
   std::map<uint32_t, WeightsRecord> weights_;
 };
 
+constexpr uint64_t kMaxBytes = 1 << 20;
+
 bool RunOnce(const std::string& target, const std::string& library, const std::string& mode,
-             const std::string& events, const std::string& scratch) {
+             bool limited, const std::string& events, const std::string& scratch) {
   const std::string folder = scratch + "/" + mode;
   const std::string traces = folder + "/trace";
   fs::create_directories(traces);
-  const pid_t pid = StartTraced({target, folder + "/result", events}, library, traces, mode);
+  std::vector<std::string> settings;
+  if (limited) settings.push_back("OLLAMATRACE_MAX_BYTES=" + std::to_string(kMaxBytes));
+  const pid_t pid =
+      StartTraced({target, folder + "/result", events}, library, traces, mode, settings);
   int status = 0;
   waitpid(pid, &status, 0);
   std::ifstream result(folder + "/result");
@@ -114,7 +121,11 @@ bool RunOnce(const std::string& target, const std::string& library, const std::s
   expect("mismatches", state.mismatches, 0);
   expect("lost events", state.lost_events, 0);
   expect("damaged chunks", summary->damaged_chunks, 0);
-  if (mode == "full") {
+  uint64_t trace_bytes = 0;
+  for (const std::string& file : summary->files) trace_bytes += fs::file_size(file);
+  if (limited && trace_bytes > kMaxBytes) expect("bytes of trace", trace_bytes, kMaxBytes);
+  if (limited && mode == "full") expect("began with a checkpoint", state.header.segment != 0, 1);
+  if (mode == "full" && !limited) {
     expect("pairs folded away", state.folded_pairs, 0);
     expect("allocations in the trace", state.marked, allocations);
     expect("bytes allocated in the trace", state.marked_bytes, bytes);
@@ -151,11 +162,11 @@ bool RunOnce(const std::string& target, const std::string& library, const std::s
   }
   for (const std::string& line : state.complaints) printf("%s: %s\n", mode.c_str(), line.c_str());
   for (const std::string& line : summary->notes) printf("%s: %s\n", mode.c_str(), line.c_str());
-  printf("%s: %" PRIu64 " allocations and %" PRIu64 " frees, %" PRIu64
+  printf("%s%s: %" PRIu64 " allocations and %" PRIu64 " frees, %" PRIu64
          " allocations in the trace, %" PRIu64 " pairs folded, %zu blocks left, %" PRIu64
          " bytes of trace\n",
-         mode.c_str(), allocations, frees, state.allocations, state.folded_pairs, left.size(),
-         static_cast<uint64_t>(fs::file_size(files[0])));
+         mode.c_str(), limited ? ", limited" : "", allocations, frees, state.allocations,
+         state.folded_pairs, left.size(), trace_bytes);
   fflush(stdout);
   return good;
 }
@@ -167,20 +178,21 @@ int Main(int argc, char** argv) {
   }
   const uint64_t events = argc > 3 ? strtoull(argv[3], nullptr, 10) : 5'000'000;
   const std::string scratch = MakeScratchFolder();
-  bool good = true;
-  for (const std::string& mode :
-       std::vector<std::string>{"survivors", "full", kEveryBlock, kSomeBlocks}) {
-    const bool samples = mode == kEveryBlock || mode == kSomeBlocks;
-    const std::string of_mode = std::to_string(samples ? events / 5 : events);
-    if (RunOnce(argv[1], argv[2], mode, of_mode, scratch)) {
-      fs::remove_all(scratch + "/" + mode);
-    } else {
-      printf("kept in %s\n", scratch.c_str());
-      good = false;
+  for (const bool limited : {false, true}) {
+    for (const std::string& mode :
+         std::vector<std::string>{"survivors", "full", kEveryBlock, kSomeBlocks}) {
+      const bool fewer = limited || mode == kEveryBlock || mode == kSomeBlocks;
+      const std::string of_mode = std::to_string(fewer ? events / 5 : events);
+      if (RunOnce(argv[1], argv[2], mode, limited, of_mode, scratch)) {
+        fs::remove_all(scratch + "/" + mode);
+      } else {
+        printf("kept in %s\n", scratch.c_str());
+        return 1;
+      }
     }
   }
-  if (good) fs::remove_all(scratch);
-  return good ? 0 : 1;
+  fs::remove_all(scratch);
+  return 0;
 }
 
 }  // namespace
