@@ -49,9 +49,10 @@ inline constexpr uint8_t kMapFixed = 8;  // may replace what was mapped there (M
 struct Event {
   uint64_t address;
   uint64_t packed;  // see PackEvent
-  uint64_t ticks;   // taken after the real call (alloc, map) or right before it (free, unmap)
-  uint32_t stack;   // StackId; 0: none
-  uint32_t seq;     // place in the order of its shard
+  uint64_t ticks;  // taken after the real call (alloc, map) or right before it (free, unmap); where
+                   // heap events come thick, up to 7 of a thread have the time of the first
+  uint32_t stack;  // StackId; 0: none
+  uint32_t seq;    // place in the order of its shard
 };
 static_assert(sizeof(Event) == 32);
 

@@ -40,7 +40,7 @@ inline __attribute__((always_inline)) void Emit(ThreadState* state, uint32_t sha
   __builtin_prefetch(&state->events[(head + 24) & (state->capacity - 1)], 1);
   event->address = address;
   event->packed = packed;
-  event->ticks = state->last_ticks = ReadTicks();
+  event->ticks = state->clock.Next(g_session.clock_turn.load(std::memory_order_relaxed), ReadTicks);
   event->stack = stack;
   event->seq = g_session.places[shard].fetch_add(1, std::memory_order_acq_rel);
   ring->head.store(head + 1, std::memory_order_release);
@@ -55,7 +55,7 @@ inline __attribute__((always_inline)) void Emit(ThreadState* state, uint32_t sha
 // Where glibc holds no lock that pthread_create takes: it frees old stacks under one.
 inline void StartDrainIfDue(ThreadState* state) {
   const uint64_t due = g_session.drain_due_ticks.load(std::memory_order_relaxed);
-  if (__builtin_expect(state->drain_due || state->last_ticks >= due, 0)) {
+  if (__builtin_expect(state->drain_due || state->clock.last() >= due, 0)) {
     state->drain_due = false;
     StartDrainThread();
   }
@@ -120,6 +120,7 @@ inline __attribute__((always_inline)) void RecordHeap(EventKind kind, const void
 inline void RecordMapping(EventKind kind, const void* address, size_t length,
                           AllocFunction function, uint8_t attributes, uint32_t stack,
                           ThreadState* state) {
+  state->clock.Expire();  // they are few
   Emit(state, kMappingShard, Address(address), PackEvent(kind, function, attributes, length),
        stack);
 }

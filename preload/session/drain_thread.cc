@@ -136,6 +136,13 @@ void Sample() {
   }
 }
 
+// See Session::clock_turn.
+void StopClock() { g_session.clock_turn.store(0, std::memory_order_relaxed); }
+void TurnClock(uint32_t* turn) {
+  if (++*turn == 0) ++*turn;
+  g_session.clock_turn.store(*turn, std::memory_order_relaxed);
+}
+
 void* Run(void*) {
   t_thread.guard = kOwnWork;
   g_running.store(kRuns, std::memory_order_release);
@@ -147,7 +154,10 @@ void* Run(void*) {
   uint64_t next_sample = MonotonicNs();
   uint64_t nap = kShortNapNs;
   uint64_t last_batch = MonotonicNs();
+  uint32_t clock_turn = 0;
+  bool mapping = false;
   while (GateIsOpen()) {
+    if (g_session.clock_turn.load(std::memory_order_relaxed) != 0) TurnClock(&clock_turn);
     if (g_finish.load(std::memory_order_seq_cst)) {
       FinishSession();
       break;
@@ -160,6 +170,8 @@ void* Run(void*) {
       break;
     }
     const uint64_t now = MonotonicNs();
+    // What may take long comes now.
+    if (now >= next_sample || mapping) StopClock();
     if (now >= next_sample) {
       NoticeUnloads();
       if (samples) {
@@ -170,8 +182,11 @@ void* Run(void*) {
       next_sample += interval;
       if (next_sample < now) next_sample = now + interval;
     }
-    ServeSnapshot(g_finish, [] { TakeWholeMap(); });
-    const bool mapping = StepMap();
+    ServeSnapshot(g_finish, [] {
+      StopClock();
+      TakeWholeMap();
+    });
+    mapping = StepMap();
     if (status == DrainStatus::kProgress || mapping) {
       nap = kShortNapNs;
       continue;
@@ -185,6 +200,11 @@ void* Run(void*) {
     }
     last_batch = now;
     if (next_sample > now && next_sample - now < pause) pause = next_sample - now;
+    if (pause > kClockNs || status != DrainStatus::kIdle) {
+      StopClock();
+    } else {
+      TurnClock(&clock_turn);
+    }
     const struct timespec timeout = Duration(pause);
     g_asleep.store(1, std::memory_order_seq_cst);
     if (g_finish.load(std::memory_order_seq_cst)) continue;
@@ -193,6 +213,7 @@ void* Run(void*) {
     const bool quiet = result == -ETIMEDOUT && fullest == 0;
     nap = quiet ? (nap * 2 < kLongNapNs ? nap * 2 : kLongNapNs) : kShortNapNs;
   }
+  StopClock();
   g_running.store(0, std::memory_order_release);
   sys::FutexWake(&g_running, INT_MAX);
   WakeProducers();
@@ -285,6 +306,7 @@ void TakeFinalSample() {
 }
 
 void ForgetDrainThread() {
+  StopClock();
   g_running.store(0, std::memory_order_relaxed);
   g_failures.store(0, std::memory_order_relaxed);
   g_finish.store(false, std::memory_order_relaxed);

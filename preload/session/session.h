@@ -44,9 +44,15 @@ struct Session {
   std::atomic<bool> stopped{false};  // before the end of the process: what comes is lost
   bool may_start_thread = true;      // false in a child of a fork that bypassed libc
 
+  // The turn of the threads' clocks (event_clock.h): another one each time that the drain's thread
+  // comes by, which it does every kClockNs or so; 0 when it does not.
+  alignas(64) std::atomic<uint32_t> clock_turn{0};
+
   // Places in the order, by shard (see journal_layout.h).
   alignas(64) std::atomic<uint32_t> places[kShards];
 };
+
+inline constexpr uint64_t kClockNs = 500'000;
 
 extern Session g_session;
 

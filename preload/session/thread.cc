@@ -154,7 +154,7 @@ ThreadState* AttachThread() {
   state->destructor_rounds = 0;
   // Where there are threads, one more is no surprise.
   state->drain_due = ring->thread > 1 && !DrainHint(false);
-  state->last_ticks = 0;
+  state->clock = {};
   state->memo.generation = 0;
   t_thread.state = state;
   if (g_has_key) pthread_setspecific(g_key, state);

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "formats/journal_layout.h"
+#include "preload/base/event_clock.h"
 #include "preload/base/signal_block.h"
 #include "preload/capture/poisson_sampler.h"
 #include "preload/capture/stack_table.h"
@@ -22,8 +23,8 @@ struct alignas(64) ThreadState {
   uint32_t capacity;  // of the ring, a power of two
   uint64_t released;  // the drain's `released` when it was last looked at
   uint32_t destructor_rounds;
-  bool drain_due;       // the drain's thread is to be started, at the next allocation
-  uint64_t last_ticks;  // of the thread's last event
+  bool drain_due;  // the drain's thread is to be started, at the next allocation
+  EventClock clock;
   StackMemo memo;
   uintptr_t pcs[kMaxStackDepth];
   alignas(64) uint8_t unwind_cache[capture::kThreadUnwindCacheBytes];
