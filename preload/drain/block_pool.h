@@ -79,7 +79,8 @@ class BlockPool {
     __builtin_prefetch(journal_->block(entry));
   }
 
-  // 0: no room, in this batch or for want of disk space.
+  // To be called after Find of this address, which found none or what is removed by now. 0: no
+  // room, in this batch or for want of disk space.
   uint32_t Add(uint64_t address, uint64_t packed, uint64_t time_ns, uint32_t stack,
                uint32_t thread) {
     uint32_t entry = free_;
@@ -102,10 +103,12 @@ class BlockPool {
     block->thread = thread;
     born_[born_count_++] = entry;
     ++live_;
-    while (2 * live_ > bucket_count_ && bucket_count_ < max_buckets_) SplitBucket();
-    uint32_t* const bucket = &buckets_[Bucket(address)];
-    nodes_[entry] = {address, *bucket, born_count_};
-    *bucket = entry;
+    if (NeedsBuckets()) {
+      while (NeedsBuckets()) SplitBucket();
+      Find(address);
+    }
+    nodes_[entry] = {address, *found_, born_count_};
+    *found_ = entry;
     return entry;
   }
 
@@ -174,6 +177,7 @@ class BlockPool {
     return bucket < bucket_count_ ? bucket : hash & (round_ - 1);
   }
 
+  bool NeedsBuckets() const { return 2 * live_ > bucket_count_ && bucket_count_ < max_buckets_; }
   void SplitBucket() {
     const uint32_t fresh = bucket_count_++;
     uint32_t* link = &buckets_[fresh - round_];

@@ -83,7 +83,7 @@ void RefreshAnchors(Drain* drain) {
   drain->undo.Push(&anchors->ticks1, 2);
   ReadBoth(&anchors->ticks1, &anchors->ns1);
   DrainStep();
-  drain->scale = TickScale(*anchors);
+  SetScale(drain, TickScale(*anchors));
 }
 
 bool IsPaused(const Drain& drain) {
@@ -381,7 +381,7 @@ Drain* CreateDrain(void* memory, const DrainOptions& options) {
     anchors->ticks1 = anchors->ticks0;
     anchors->ns1 = anchors->ns0;
   }
-  drain->scale = TickScale(*anchors);
+  SetScale(drain, TickScale(*anchors));
   drain->now_ns = MonotonicNs();
   drain->hand_ns = drain->now_ns;
   InitSegments(drain, options.max_bytes);

@@ -61,7 +61,8 @@ struct Drain {
   uint32_t chunk_bytes;  // of records, when a chunk is written
 
   TickScale scale;
-  uint64_t now_ns;  // of the call
+  uint64_t timed_ticks, timed_ns;  // an event's ticks, and what they are by `scale`
+  uint64_t now_ns;                 // of the call
   uint64_t busy_ticks;
 
   // Order.
@@ -102,6 +103,19 @@ struct Drain {
   uint64_t pooled_blocks;  // in units of 1 / SampleWeight::kOneBlock
   uint64_t reported_losses[kLossKinds];
 };
+
+inline void SetScale(Drain* drain, const TickScale& scale) {
+  drain->scale = scale;
+  drain->timed_ns = scale.ToNs(drain->timed_ticks);
+}
+// Events that follow each other often have the same ticks.
+inline uint64_t TimeOf(Drain* drain, const Event& event) {
+  if (event.ticks != drain->timed_ticks) {
+    drain->timed_ticks = event.ticks;
+    drain->timed_ns = drain->scale.ToNs(event.ticks);
+  }
+  return drain->timed_ns;
+}
 
 // Blocks of two domains may have one address (a pool's base and its first block). User addresses
 // leave the top byte alone.

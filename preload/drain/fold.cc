@@ -185,7 +185,7 @@ bool ConsumeEvent(Drain* drain, uint32_t ring, uint32_t thread, const Event& eve
   if (__builtin_expect(state.pending_unmap != 0, 0) && !SettleUnmap(drain, ring, kind)) {
     return false;
   }
-  const uint64_t time_ns = drain->scale.ToNs(event.ticks);
+  const uint64_t time_ns = TimeOf(drain, event);
   switch (kind) {
     case EventKind::kAlloc:
     case EventKind::kReallocDone:
@@ -222,7 +222,8 @@ bool ConsumePair(Drain* drain, uint32_t ring, const Event& alloc, const Event& f
   if (slot == nullptr) return false;
   const uint64_t size = EventSize(alloc.packed);
   AddLive(slot, size);
-  AddPair(slot, size, size, drain->scale.ToNs(alloc.ticks), drain->scale.ToNs(free.ticks));
+  const uint64_t born_ns = TimeOf(drain, alloc);
+  AddPair(slot, size, size, born_ns, TimeOf(drain, free));
   if (domain == static_cast<uint8_t>(Domain::kHeap) &&
       drain->pooled_bytes + size > drain->pooled_peak_bytes) {
     drain->pooled_peak_bytes = drain->pooled_bytes + size;

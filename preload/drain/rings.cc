@@ -121,7 +121,8 @@ Visit VisitRing(Drain* drain, uint32_t ring) {
       result = Visit::kBatchFull;
       break;
     }
-    if (ahead == 0 && head - tail > 1 && ConsumePair(drain, ring, event, at(tail + 1))) {
+    if (ahead == 0 && head - tail > 1 && at(tail + 1).address == event.address &&
+        ConsumePair(drain, ring, event, at(tail + 1))) {
       *expected += 2;
       drain->events += 2;
       tail += 2;
