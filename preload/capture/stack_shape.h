@@ -23,29 +23,29 @@ namespace ollamatrace::capture {
 
 // Four cache lines; most stacks need one and a half.
 struct alignas(64) StackShape {
-  static constexpr int kMaxWords = 108;
+  static constexpr int kMaxWords = 106;
 
   uintptr_t pc;  // of the walk's start; 0: no shape
   uintptr_t sp;
-  uint32_t walk;   // by what kind of walk it was found: a hash of module generation and limits
-  uint32_t reach;  // bytes from sp to the end of the outermost word
+  // The stack that it recognised last: its fingerprint, and the id that the caller keeps for it.
+  uint64_t last_fingerprint;
+  uint32_t last_id;
+  uint32_t walk;      // by what kind of walk it was found: a hash of module generation and limits
+  uint32_t reach;     // bytes from sp to the end of the outermost word
+  uint16_t failures;  // how seldom it recognises a stack, see Rests
   // Words of 8 bytes above sp: `addresses` return addresses, then `values` frame pointers. The
   // numbers are multiples of 4 and 2; the last word is there as often as it needs.
   uint8_t addresses;
   uint8_t values;
   bool frame_pointer_counts;  // the one that the walk started with
-  uint8_t failures;           // how seldom it recognises a stack, see Rests
-  // The stack that it recognised last: its fingerprint, and the id that the caller keeps for it.
-  uint32_t last_id;
-  uint64_t last_fingerprint;
   uint16_t places[kMaxWords];
 
   // Where few stacks come again, recognising them is not worth what it costs. Each stack that is
   // not recognised counts, each that is takes kWorth back; after kMaxFailures so many stacks are
   // neither looked for nor remembered before one is again. A stack that did come again ends it.
-  static constexpr uint8_t kMaxFailures = 64;
-  static constexpr uint8_t kRest = 63;
-  static constexpr uint8_t kWorth = 3;
+  static constexpr uint16_t kMaxFailures = 4096;
+  static constexpr uint16_t kRest = 63;
+  static constexpr uint16_t kWorth = 3;
 
   // Whether it rests. To be called once for each stack.
   bool Rests() {

@@ -340,12 +340,12 @@ TEST_F(ReuseTest, KeepsSeveralShapesOfAPlace) {
 TEST(StackShapeTest, RestsWhereNoStackComesAgain) {
   StackShape shape = {};
   int looked = 0;
-  for (int i = 0; i < 10'000; ++i) {
+  for (int i = 0; i < 100'000; ++i) {
     if (shape.Rests()) continue;
     ++looked;
     shape.CountFailure();
   }
-  EXPECT_LT(looked, 64 + 10'000 / 60);
+  EXPECT_LT(looked, 4096 + 100'000 / 60);
   while (!shape.Rests()) shape.CountFailure();
   shape.EndRest();
   EXPECT_FALSE(shape.Rests()) << "a stack came again";
@@ -353,7 +353,7 @@ TEST(StackShapeTest, RestsWhereNoStackComesAgain) {
 
 TEST(StackShapeTest, NeverRestsWhereEveryThirdStackComesAgain) {
   StackShape shape = {};
-  for (int i = 0; i < 1'000; ++i) {
+  for (int i = 0; i < 100'000; ++i) {
     EXPECT_FALSE(shape.Rests());
     i % 3 == 0 ? shape.CountSuccess() : shape.CountFailure();
   }
