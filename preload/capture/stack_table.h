@@ -66,7 +66,7 @@ class StackTable {
   void Remember(uint64_t fingerprint, StackId id);
 
  private:
-  static constexpr uint32_t kSeenBits = 15;
+  static constexpr uint32_t kSeenBits = 13;
   static constexpr size_t kSeenLines = size_t{1} << kSeenBits;
 
   // All nodes, by the hash of the stack that ends there. A small level serves small programs
