@@ -20,6 +20,10 @@ constexpr Site kTable[] = {
      "LLAMA_ARG_CTX_CHECKPOINTS=0 (--ctx-checkpoints 0) turns them off and confirms it; another "
      "value is how many each slot keeps",
      "llama.cpp b10488 common/arg.cpp:1688, tools/server/server-context.cpp:2242; ollama #16744"},
+    {"the log of llama.cpp", SiteKind::kCache, "common_log::add", "",
+     "a ring of 512 entries, each with room for the longest line that it has held: it ends by "
+     "itself. A lower LLAMA_ARG_LOG_VERBOSITY (--log-verbosity) has shorter lines",
+     "llama.cpp b10488 common/log.cpp:130, common/arg.cpp:3885"},
     // ---- ggml on CUDA
     {"CUDA graphs of ggml", SiteKind::kPerRequest, "ggml_cuda_graph", "",
      "GGML_CUDA_DISABLE_GRAPHS=1 turns them off: memory that is flat then was theirs",

@@ -322,6 +322,18 @@ TEST(Verdict, KnownCacheBelowItsCap) {
   EXPECT_THAT(diagnosis.advice, HasSubstr("LLAMA_ARG_CACHE_RAM=0"));
 }
 
+// Entries of a ring grow to the longest line: of 512 requests each finds another one short.
+TEST(Verdict, LogOfLlamaCppIsBounded) {
+  Story story(200);
+  for (size_t i = 0; i < story.requests(); ++i) story.Alloc(story.In(i), 500);
+  const Diagnosis diagnosis =
+      story.Tell(ProcessEnd::kExited,
+                 Named({"common_log::add(ggml_log_level, char const*, __va_list_tag*)",
+                        "common_log_add(common_log*, ggml_log_level, char const*, ...)"}));
+  EXPECT_VERDICT(diagnosis, "cache");
+  EXPECT_THAT(diagnosis.advice, HasSubstr("LLAMA_ARG_LOG_VERBOSITY"));
+}
+
 TEST(Verdict, GoHeapIsNeverALeak) {
   Story story(200);
   for (size_t i = 0; i < story.requests(); ++i) story.Alloc(story.In(i), 100'000);

@@ -59,7 +59,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         options = self.options
         if options.die_after is not None and number >= options.die_after:
             print("fake_ollama: terminate called after throwing", flush=True)
-            os.kill(os.getpid(), signal.SIGABRT)
+            os.abort()  # in this thread, which answers nothing more
         if self.hangs():
             time.sleep(3600)
         if options.fail_after is not None and number >= options.fail_after:
