@@ -111,15 +111,8 @@ std::vector<Option> CheckOptions(CheckArguments& arguments) {
          }
          return absl::OkStatus();
        }},
-      {"--sysroot", "DIR", "look for the modules' files below DIR first (a container's root)",
-       SetOnce(arguments.symbols.sysroot)},
-      {"--debug-dir", "DIR", "look for debug files below DIR too (default: /usr/lib/debug)",
-       [&](string_view value) {
-         if (value.empty()) return absl::InvalidArgumentError("empty");
-         arguments.symbols.debug_directories.emplace_back(value);
-         return absl::OkStatus();
-       }},
   };
+  for (Option& option : SymbolOptions(arguments.symbols)) options.push_back(std::move(option));
   for (const BudgetSpec& spec : BudgetSpecs()) options.push_back(BudgetOption(spec, arguments));
   return options;
 }

@@ -12,6 +12,7 @@
 #include "analyzer/gate/budget.h"
 #include "analyzer/gate/renderers.h"
 #include "analyzer/gate/suppression.h"
+#include "analyzer/cli/symbol_options.h"
 #include "analyzer/symbolize/symbolizer.h"
 
 namespace ollamatrace {
@@ -24,7 +25,7 @@ struct CheckArguments {
   const CheckFormat* format = FindCheckFormat("text");
   std::vector<std::pair<const CheckFormat*, std::string>> writes;  // and the files
   std::vector<std::string> processes;                              // as in ReportQuery
-  SymbolizerOptions symbols;
+  SymbolizerOptions symbols = StandardSymbols();
   std::map<std::string, std::string> flags;  // budgets as they were given: name, value
 
   // Made of all this by FinishCheckArguments.

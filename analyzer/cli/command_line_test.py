@@ -21,6 +21,7 @@ def run(*arguments, **settings):
     environment = {name: value for name, value in os.environ.items()
                    if name != "LD_PRELOAD" and not name.startswith("OLLAMATRACE_")}
     environment["OLLAMATRACE_LIB"] = LIBRARY
+    environment["OLLAMATRACE_SYMBOL_CACHE"] = "off"
     environment["ASAN_OPTIONS"] = "verify_asan_link_order=0"  # a sanitized build, with something preloaded
     environment.update(settings)
     environment = {name: value for name, value in environment.items() if value is not None}

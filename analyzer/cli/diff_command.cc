@@ -94,7 +94,7 @@ Report Read(const DiffArguments& arguments, const std::string& path, const std::
     PrintError(error.message());
     exit_code = kExitUnreadable;
   }
-  SymbolizerSource symbols(arguments.report.symbols);
+  SymbolizerSource symbols(WithNamesBeside(arguments.report.symbols, {path}));
   ReportQuery query = arguments.report.query;
   query.merge_processes = true;
   Report report = BuildReport(loaded->history, query, symbols);

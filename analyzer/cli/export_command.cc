@@ -248,7 +248,7 @@ int Run(const ExportArguments& arguments) {
       exit_code = kExitUnreadable;
     }
     if (loaded->history.processes.empty()) return kExitUnreadable;
-    SymbolizerSource symbols(arguments.report.symbols);
+    SymbolizerSource symbols(WithNamesBeside(arguments.report.symbols, arguments.report.paths));
     report = BuildReport(
         loaded->history, arguments.report.query, symbols,
         [&](uint64_t done, uint64_t in_all) { progress.Show("naming stacks", done, in_all); });

@@ -124,7 +124,7 @@ class Command {
       exit_code_ = kExitUnreadable;
       return std::nullopt;
     }
-    SymbolizerSource symbols(arguments_.report.symbols);
+    SymbolizerSource symbols(WithNamesBeside(arguments_.report.symbols, paths));
     Report report = BuildReport(
         loaded->history, query, symbols,
         [&](uint64_t done, uint64_t in_all) { progress.Show("naming stacks", done, in_all); });

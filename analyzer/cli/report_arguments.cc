@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "analyzer/cli/symbol_options.h"
 #include "formats/trace_format.h"
 
 namespace ollamatrace {
@@ -58,7 +59,7 @@ std::vector<std::string> DomainNames() {
 
 std::vector<Option> ReportOptions(ReportArguments& arguments) {
   ReportQuery& query = arguments.query;
-  return {
+  std::vector<Option> options = {
       {"--format", "text|json", "text for people, json for machines (default: text)",
        [&](string_view value) {
          return Choose<Format>(value, {{"text", Format::kText}, {"json", Format::kJson}},
@@ -117,19 +118,6 @@ std::vector<Option> ReportOptions(ReportArguments& arguments) {
        SetText(arguments.since)},
       {"--until", "TIME", "the state at TIME: what was allocated or freed later did not happen",
        SetText(arguments.until)},
-      {"--sysroot", "DIR", "look for the modules' files below DIR first (a container's root)",
-       SetText(arguments.symbols.sysroot)},
-      {"--debug-dir", "DIR", "look for debug files below DIR too (default: /usr/lib/debug)",
-       [&](string_view value) {
-         if (value.empty()) return absl::InvalidArgumentError("empty");
-         arguments.symbols.debug_directories.emplace_back(value);
-         return absl::OkStatus();
-       }},
-      {"--no-debuginfod", "", "ask no server of DEBUGINFOD_URLS for debug files",
-       [&](string_view) {
-         arguments.symbols.debuginfod = false;
-         return absl::OkStatus();
-       }},
       {"--frames", "N", "text: at most N frames of a stack; 0: all (default: 10)",
        [&](string_view value) { return ParseCount(value, arguments.text.frames); }},
       {"-v, --verbose", "", "text: all frames, processes and notes",
@@ -156,6 +144,12 @@ std::vector<Option> ReportOptions(ReportArguments& arguments) {
          return absl::OkStatus();
        }},
   };
+  const auto presentation = std::find_if(options.begin(), options.end(), [](const Option& option) {
+    return option.name == "--frames";
+  });
+  const std::vector<Option> symbols = SymbolOptions(arguments.symbols);
+  options.insert(presentation, symbols.begin(), symbols.end());
+  return options;
 }
 
 absl::Status ParseReportArguments(const std::vector<std::string>& words,

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "analyzer/cli/arguments.h"
+#include "analyzer/cli/symbol_options.h"
 #include "analyzer/cli/terminal.h"
 #include "analyzer/report/build_report.h"
 #include "analyzer/report/renderers.h"
@@ -26,7 +27,7 @@ struct ReportArguments {
   bool progress = false;        // told on standard error even where that is no terminal
   std::string since;
   std::string until;
-  SymbolizerOptions symbols = {.progress = FetchProgressOnTerminal()};
+  SymbolizerOptions symbols = StandardSymbols();
   TextOptions text = TextOfTerminal();
 };
 

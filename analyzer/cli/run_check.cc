@@ -48,7 +48,7 @@ Loaded Load(const std::vector<std::string>& paths, const CheckArguments& argumen
   query.merge_processes = true;
   query.processes = arguments.processes;
   query.timeline_points = kTimelinePoints;
-  SymbolizerSource symbols(arguments.symbols);
+  SymbolizerSource symbols(WithNamesBeside(arguments.symbols, paths));
   loaded.report = BuildReport(
       session->history, query, symbols,
       [&](uint64_t done, uint64_t in_all) { progress.Show("naming stacks", done, in_all); });

@@ -51,7 +51,7 @@ int RunReport(const std::vector<std::string>& words, const ReportVerb& verb) {
     Progress progress(arguments.progress);
     loaded = Load(arguments, verb.keep_layout, progress);
     if (loaded.ok() && !loaded->history.processes.empty()) {
-      SymbolizerSource symbols(arguments.symbols);
+      SymbolizerSource symbols(WithNamesBeside(arguments.symbols, arguments.paths));
       report = BuildReport(
           loaded->history, arguments.query, symbols,
           [&](uint64_t done, uint64_t in_all) { progress.Show("naming stacks", done, in_all); });

@@ -20,6 +20,8 @@ const std::vector<Verb>& Verbs() {
       {"html", "PATH... -o FILE", "one page to look at, offline", HtmlCommand, HtmlManual},
       {"export", "PATH... -o FILE", "the report for pprof, speedscope, SQLite and other tools",
        ExportCommand, ExportManual},
+      {"symbolize", "PATH...", "stores names beside traces, to be read on any machine",
+       SymbolizeCommand, SymbolizeManual},
       {"scan", "PID", "which blocks of a running process nothing points to", ScanCommand,
        ScanManual},
       {"check", "PATH...", "holds a session against budgets, for CI", CheckCommand, CheckManual},

@@ -22,6 +22,7 @@
 #include "analyzer/cli/arguments.h"
 #include "analyzer/cli/commands.h"
 #include "analyzer/cli/read_small_file.h"
+#include "analyzer/cli/symbol_options.h"
 #include "analyzer/cli/terminal.h"
 #include "analyzer/watch/breach.h"
 #include "analyzer/watch/metrics.h"
@@ -49,7 +50,7 @@ constexpr char kHelp[] =
 struct WatchArguments {
   bool help = false;
   std::vector<std::string> paths;
-  SymbolizerOptions symbols;
+  SymbolizerOptions symbols = StandardSymbols();
   double interval = 2;
   bool once = false;
   std::string listen;
@@ -108,13 +109,7 @@ std::vector<Option> Options(WatchArguments& arguments) {
                          return status;
                        }});
   }
-  options.push_back({"--sysroot", "DIR", "look for the modules' files below DIR first",
-                     Text(arguments.symbols.sysroot)});
-  options.push_back(
-      {"--debug-dir", "DIR", "look for debug files below DIR too", [&](absl::string_view value) {
-         arguments.symbols.debug_directories.emplace_back(value);
-         return absl::OkStatus();
-       }});
+  for (Option& option : SymbolOptions(arguments.symbols)) options.push_back(std::move(option));
   options.push_back({"-h, --help", "", "this text", [&](absl::string_view) {
                        arguments.help = true;
                        return absl::OkStatus();
@@ -258,7 +253,7 @@ void Sleep(double seconds) {
 }
 
 int Run(const WatchArguments& arguments) {
-  SessionWatch watch(arguments.paths, arguments.symbols);
+  SessionWatch watch(arguments.paths, WithNamesBeside(arguments.symbols, arguments.paths));
   BreachAlarm alarm(arguments.alarm);
   absl::Status status = watch.Refresh();
   if (!status.ok()) {

@@ -2,8 +2,10 @@
 #ifndef OLLAMATRACE_ANALYZER_REPORT_SYMBOL_SOURCE_H_
 #define OLLAMATRACE_ANALYZER_REPORT_SYMBOL_SOURCE_H_
 
+#include <string>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "analyzer/symbolize/symbolizer.h"
 
@@ -27,6 +29,7 @@ class SymbolizerSource : public SymbolSource {
     return symbolizer_.Lookup(module, address, kind);
   }
   const ModuleStatus& Status(ModuleIndex module) override { return symbolizer_.Status(module); }
+  absl::Status StoreAnswers(const std::string& folder) { return symbolizer_.StoreAnswers(folder); }
 
  private:
   Symbolizer symbolizer_;

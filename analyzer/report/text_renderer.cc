@@ -449,9 +449,10 @@ void RenderNotes(const Report& report, Lines& lines) {
     notes.push_back(absl::StrCat(FormatCount(coverage.unknown_records),
                                  " records are of kinds that this version does not know"));
   }
-  size_t nameless = 0;
+  size_t nameless = 0, missing = 0;
   for (const ReportModule& module : coverage.modules) {
     if (module.state == "ok") ++nameless;
+    if (module.state == "no-file" || module.state == "build-id-differs") ++missing;
     if (module.state != "not-a-file" && !module.message.empty()) {
       notes.push_back(Clean(module.message));
     }
@@ -460,6 +461,11 @@ void RenderNotes(const Report& report, Lines& lines) {
     notes.push_back(absl::StrCat("no lines for ", Plural(nameless, "module", "modules"),
                                  " (no debug information here; --debug-dir, --sysroot and "
                                  "DEBUGINFOD_URLS say where to look)"));
+  }
+  if (missing > 0) {
+    notes.push_back(absl::StrCat("names are missing for ", Plural(missing, "module", "modules"),
+                                 ": `ollama-leakview symbolize`, run where they are, stores them "
+                                 "beside the trace; --sysroot says where to look here"));
   }
   if (notes.empty()) return;
   lines.Add("");

@@ -9,6 +9,8 @@
 //   too.
 //   3. .symtab, of the module or of its debug file; 4. .dynsym; 5. the symbols in .gnu_debugdata
 //   (xz).
+// Names that were found before, in a cache or beside the trace, stand for the files where these are
+// not there, and save looking into them where they would tell nothing else.
 //
 // A file is used only when it is the one that ran: its build-id has to equal the recorded one.
 // ModuleStatus says which files were used, or why none was.
@@ -27,6 +29,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/types/span.h"
 #include "analyzer/symbolize/debuginfod.h"
 
@@ -68,6 +71,12 @@ struct SymbolizerOptions {
   // Ask the servers of DEBUGINFOD_URLS, where it names any, for what is found nowhere else.
   bool debuginfod = true;
   FetchProgress progress;
+  // Folders with names that StoreAnswers wrote, the traces' own.
+  std::vector<std::string> stored_names;
+  // A folder where names are kept from one time to the next; empty: nowhere. Modules are told apart
+  // by build-id (by path, size and time of the file where they have none). When the debug data that
+  // is found is other or better than what was used, it is read again.
+  std::string cache;
 };
 
 enum class ModuleState {
@@ -98,7 +107,7 @@ struct ModuleStatus {
 class Symbolizer {
  public:
   explicit Symbolizer(SymbolizerOptions options = {});
-  ~Symbolizer();
+  ~Symbolizer();  // Writes the cache.
   Symbolizer(const Symbolizer&) = delete;
   Symbolizer& operator=(const Symbolizer&) = delete;
 
@@ -113,6 +122,10 @@ class Symbolizer {
 
   // How the search for the module's files ended. Lives as long as the Symbolizer.
   const ModuleStatus& Status(ModuleIndex module);
+
+  // Writes what Lookup answered so far to `folder`, for SymbolizerOptions::stored_names; what it
+  // holds already stays. Unavailable: why it cannot be written.
+  absl::Status StoreAnswers(const std::string& folder);
 
  private:
   class Impl;

@@ -15,6 +15,7 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "analyzer/symbolize/elf_file.h"
@@ -345,6 +346,143 @@ TEST(SymbolizerTest, OneModuleForOneSpecAndAnswersThatStay) {
   const auto again = symbolizer.Lookup(module, fixture.in_inner, AddressKind::kReturn);
   EXPECT_EQ(first.data(), again.data());
   EXPECT_EQ(first[0].function, kInner);
+}
+
+// Copies of a fixture under one path, and a cache; `names` are stored beside a trace.
+class StoredNamesTest : public testing::Test {
+ protected:
+  void Put(const std::string& form) {
+    fs::remove(path_);
+    fs::copy_file(ModulePath(form), path_);
+  }
+
+  SymbolizerOptions Options() const {
+    return {.debug_directories = {},
+            .debuginfod = false,
+            .stored_names = {folder_ + "/names"},
+            .cache = folder_ + "/cache"};
+  }
+
+  std::string FirstFunction(const std::string& build_id, uint64_t address) const {
+    Symbolizer symbolizer(Options());
+    const auto frames =
+        symbolizer.Lookup(symbolizer.AddModule({path_, build_id}), address, AddressKind::kReturn);
+    return frames.empty() ? "" : std::string(frames.front().function);
+  }
+
+  // Looks both addresses up, as a report does.
+  void Learn(const std::string& build_id) {
+    Symbolizer symbolizer(Options());
+    ExpectInlinedFrames(fixture_, symbolizer, symbolizer.AddModule({path_, build_id}));
+  }
+
+  const Fixture fixture_{"dwarf5"};
+  const std::string folder_ = Scratch();
+  const std::string path_ = folder_ + "/libinlined.so";
+};
+
+TEST_F(StoredNamesTest, TheCacheAnswersWhenTheFileIsGoneOrRebuilt) {
+  Put("dwarf5");
+  Learn(fixture_.build_id);
+  for (const bool rebuilt : {false, true}) {
+    fs::remove(path_);
+    if (rebuilt) Put("dwarf4");  // another build-id
+    Symbolizer symbolizer(Options());
+    const ModuleIndex module = symbolizer.AddModule({path_, fixture_.build_id});
+    ExpectInlinedFrames(fixture_, symbolizer, module);
+    EXPECT_EQ(symbolizer.Status(module).state, ModuleState::kOk);
+    EXPECT_TRUE(symbolizer.Status(module).has_dwarf);
+    EXPECT_THAT(symbolizer.Status(module).message, IsEmpty());
+    // What nobody asked for before is not there, and the status says why.
+    EXPECT_THAT(symbolizer.Lookup(module, fixture_.in_inner + 1, AddressKind::kExact), IsEmpty());
+    EXPECT_EQ(symbolizer.Status(module).state,
+              rebuilt ? ModuleState::kBuildIdDiffers : ModuleState::kNoFile);
+    EXPECT_TRUE(symbolizer.Status(module).has_dwarf);
+  }
+  // Nothing of that was learned.
+  fs::remove(path_);
+  Put("dwarf5");
+  EXPECT_EQ(FirstFunction(fixture_.build_id, fixture_.in_inner + 2), kInner);
+}
+
+TEST_F(StoredNamesTest, WhatIsAskedLaterIsAdded) {
+  Put("dwarf5");
+  EXPECT_EQ(FirstFunction(fixture_.build_id, fixture_.in_inner), kInner);
+  EXPECT_EQ(FirstFunction(fixture_.build_id, fixture_.in_run), "fixture_run");
+  fs::remove(path_);
+  Learn(fixture_.build_id);
+}
+
+TEST_F(StoredNamesTest, BetterDebugDataReplacesWhatWasStored) {
+  Put("stripped");
+  EXPECT_EQ(FirstFunction(fixture_.build_id, fixture_.in_inner), "");
+  EXPECT_EQ(FirstFunction(fixture_.build_id, fixture_.in_run), "fixture_run");
+  Put("symbols");
+  EXPECT_EQ(FirstFunction(fixture_.build_id, fixture_.in_inner), kOuter);
+  Put("dwarf5");
+  Learn(fixture_.build_id);
+}
+
+TEST_F(StoredNamesTest, WorseDebugDataDoesNot) {
+  Put("dwarf5");
+  Learn(fixture_.build_id);
+  Put("stripped");
+  Learn(fixture_.build_id);
+  // An answer of the worse file is given, and not kept among the better ones.
+  EXPECT_EQ(FirstFunction(fixture_.build_id, fixture_.in_run + 1), "fixture_run");
+  Put("dwarf5");
+  Symbolizer symbolizer(Options());
+  const auto frames = symbolizer.Lookup(symbolizer.AddModule({path_, fixture_.build_id}),
+                                        fixture_.in_run + 1, AddressKind::kReturn);
+  ASSERT_FALSE(frames.empty());
+  EXPECT_EQ(frames.back().file, kSource);
+}
+
+TEST_F(StoredNamesTest, WithoutABuildIdTheCacheHoldsAsLongAsTheFile) {
+  Put("dwarf5");
+  Learn("");
+  Learn("");
+  Put("stripped");
+  EXPECT_EQ(FirstFunction("", fixture_.in_inner), "");
+  fs::remove(path_);
+  EXPECT_EQ(FirstFunction("", fixture_.in_inner), "");
+}
+
+TEST_F(StoredNamesTest, NamesBesideTheTraceHoldWhateverIsThereNow) {
+  Put("dwarf5");
+  for (const std::string& build_id : {fixture_.build_id, std::string()}) {
+    SymbolizerOptions options = Options();
+    options.cache.clear();
+    Symbolizer symbolizer(options);
+    ExpectInlinedFrames(fixture_, symbolizer, symbolizer.AddModule({path_, build_id}));
+    ASSERT_TRUE(symbolizer.StoreAnswers(options.stored_names.front()).ok());
+  }
+  for (const char* form : {"none", "dwarf4", "stripped"}) {
+    fs::remove(path_);
+    if (std::string_view(form) != "none") Put(form);
+    Learn(fixture_.build_id);
+    Learn("");
+    // Of an address that was not stored, another file of that path could tell anything.
+    EXPECT_EQ(FirstFunction("", fixture_.in_run + 1), "") << form;
+  }
+}
+
+TEST_F(StoredNamesTest, ADamagedCacheIsNone) {
+  Put("dwarf5");
+  Learn(fixture_.build_id);
+  for (const auto& entry : fs::directory_iterator(folder_ + "/cache")) {
+    std::ofstream(entry.path(), std::ios::trunc) << "damaged";
+  }
+  Learn(fixture_.build_id);
+  fs::remove(path_);
+  Learn(fixture_.build_id);  // written anew
+}
+
+TEST_F(StoredNamesTest, ACacheThatCannotBeWrittenIsNone) {
+  Put("dwarf5");
+  std::ofstream(folder_ + "/cache") << "a file";
+  Learn(fixture_.build_id);
+  Learn(fixture_.build_id);
 }
 
 }  // namespace

@@ -57,11 +57,11 @@ class Bench:
         return os.path.join(self.scratch, name)
 
     def environment(self, variables):
-        """This process's environment without any tracer's, with these variables."""
+        """This process's environment without any tracer's, with these variables. Names are looked up anew each time."""
         kept = {name: value for name, value in os.environ.items()
                 if name not in ("LD_PRELOAD", "MALLOC_CONF", "HEAPPROFILE", "DUMP_HEAPTRACK_OUTPUT")
                 and not name.startswith(("OLLAMATRACE_", "TCMALLOC_"))}
-        return {**kept, **variables}
+        return {**kept, "OLLAMATRACE_SYMBOL_CACHE": "off", **variables}
 
     def command(self, argv, variables=None, cwd=None, timeout=COMMAND_SECONDS, stdin=None):
         """Runs `argv` with these variables on top of this environment and returns its Run; Failed when it cannot start."""

@@ -43,9 +43,10 @@ def temporary_folder(name):
 
 
 def plain_environment(**settings):
-    """This process's environment without the library and its settings."""
+    """This process's environment without the library and its settings; the user's cache stays as it is."""
     environment = {name: value for name, value in os.environ.items()
                    if name != "LD_PRELOAD" and not name.startswith("OLLAMATRACE_")}
+    environment["OLLAMATRACE_SYMBOL_CACHE"] = "off"
     environment.update(settings)
     return environment
 

@@ -50,6 +50,7 @@ class Bench:
     trace_dir = os.path.join(self.base, 'trace%d' % self.runs)
     env = {key: value for key, value in os.environ.items()
            if not key.startswith('OLLAMATRACE_') and key != 'LD_PRELOAD'}
+    env['OLLAMATRACE_SYMBOL_CACHE'] = 'off'
     env.update(environment or {})
     env['EXPECT_FILE'] = self.expect_file
     preload = [also_preload] if also_preload else []
