@@ -18,7 +18,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     options = None
     served = 0
-    lock = threading.Lock()
+    answered = 0
+    changed = threading.Condition()  # of the two
 
     def log_message(self, *_):
         pass
@@ -53,13 +54,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if not prompt:  # loads or unloads
             self.answer(200, {"done": True, "response": "", "embeddings": []})
             return
-        with Handler.lock:
+        with Handler.changed:
             number = Handler.served
             Handler.served += 1
+        self.answer_request(number, body)
+        with Handler.changed:
+            Handler.answered += 1
+            Handler.changed.notify_all()
+
+    def answer_request(self, number, body):
         options = self.options
         if options.die_after is not None and number >= options.die_after:
-            print("fake_ollama: terminate called after throwing", flush=True)
-            os.abort()  # in this thread, which answers nothing more
+            with Handler.changed:  # the others' answers are out
+                Handler.changed.wait_for(lambda: Handler.answered == options.die_after)
+                print("fake_ollama: terminate called after throwing", flush=True)
+                os.abort()
         if self.hangs():
             time.sleep(3600)
         if options.fail_after is not None and number >= options.fail_after:

@@ -2,7 +2,8 @@
 """A trace within OLLAMATRACE_MAX_BYTES, from the library to the report: nothing that is live is missing, whatever was dropped.
 
 The target may write no file beyond the journal's place for blocks, so that the library holds none back and writes each of
-them: segments come and go. It forks again and again, whatever its tracer is just doing.
+them: segments come and go. How much is written depends on when the tracer gets its turn, so the target goes on until the
+library has dropped something. It forks again and again, whatever its tracer is just doing.
 """
 
 import os
@@ -15,22 +16,30 @@ import tracing
 LIMIT = 1 << 20
 # kPoolOffset of formats/journal_layout.h.
 JOURNAL_WITHOUT_BLOCKS = 136 << 20
+ALLOCATIONS = 1_000_000
 FORKS = 20
 
 TARGET = f'''
-import os, resource, signal, sys
+import itertools, os, resource, signal, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, ({JOURNAL_WITHOUT_BLOCKS},) * 2)
+
+def dropped():
+    return any(f".{{os.getpid()}}." in name and ".live" in name and name.endswith(".zst")
+               for name in os.listdir(os.environ["OLLAMATRACE_DIR"]))
+
 held = []
-for i in range(1_000_000):
+for i in itertools.count(1):
     held.append(bytearray(1000 + i % 400))
     if len(held) > 2000:
         held.pop(i * 7919 % 2000)
-    if i % {1_000_000 // FORKS} == 0:
+    if i % {ALLOCATIONS // FORKS} == 0:
         child = os.fork()
         if child == 0:
             held = [bytearray(3000) for _ in range(100)]
             os._exit(0)
         os.waitpid(child, 0)
+        if i >= {ALLOCATIONS} and dropped():
+            break
 held += [bytearray(77_777) for _ in range(500)]
 if sys.argv[1] == "kill":
     os.kill(os.getpid(), signal.SIGKILL)
@@ -65,7 +74,7 @@ class LimitedTest(tracing.TestCase):
         self.assertGreaterEqual(len(tracing.session_files(session, ".log")), FORKS)
         self.assertIn("was dropped to stay within OLLAMATRACE_MAX_BYTES", tracing.session_notes(session))
         host = self.host(report, pid)
-        self.assertGreater(host["allocations"], 1_000_000)
+        self.assertGreater(host["allocations"], ALLOCATIONS)
         if mode != "sample:1K":
             self.assertEqual(host["live_blocks"], host["allocations"] - host["frees"])
         if mode != "sample:1K" and end == "kill":
