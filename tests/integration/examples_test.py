@@ -5,13 +5,15 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import tracing
 
 EXAMPLES = os.path.join(tracing.SOURCE, "examples")
-VALIDATOR = "check-jsonschema==0.39.0"  # brings the schemas of workflows and of compose files
+# They bring the schemas of workflows, of compose files and of Kubernetes' objects.
+VALIDATOR = ["check-jsonschema==0.39.0", "kubernetes-validate==1.37.0"]
 
 
 def read(*parts):
@@ -23,14 +25,14 @@ def validator():
     """A Python with check-jsonschema; None, with the reason on stdout, when pip cannot fetch it."""
     folder = os.path.join(tracing.BUILD, "validator-venv")
     python = os.path.join(folder, "bin", "python")
-    check = [python, "-m", "check_jsonschema", "--version"]
+    check = [python, "-c", "import check_jsonschema, kubernetes_validate"]
     with open(folder + ".lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if os.path.exists(python) and tracing.run(check).status == 0:
             return python
         for command in ([sys.executable, "-m", "venv", folder],
                         [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:",
-                         "--retries", "1", "--timeout", "30", VALIDATOR], check):
+                         "--retries", "1", "--timeout", "30", *VALIDATOR], check):
             try:
                 done = tracing.run(command)
             except (subprocess.TimeoutExpired, OSError) as error:
@@ -105,16 +107,34 @@ class ExamplesTest(tracing.TestCase):
 
     def test_compose_mounts_what_is_there(self):
         services = self.yaml("compose", "compose.yaml")[0]["services"]
-        built = {"libollamatrace.so"}
         for service in services.values():
             for volume in service.get("volumes", []):
                 source = volume.split(":")[0]
-                if source.startswith("./") and os.path.basename(source) not in built:
+                if source.startswith("./"):
                     self.assertTrue(os.path.exists(os.path.join(EXAMPLES, "compose", source)), source)
         self.assert_options(" ".join(services["watch"]["command"]), "watch")
         self.assert_options(" ".join(services["watch"]["healthcheck"]["test"]), "watch")
 
+    def test_image_has_the_libraries(self):
+        """What ollama-leakview needs is among the packages that the image installs, or in every image of Debian 12."""
+        with open("/etc/os-release", encoding="utf-8") as file:
+            if 'VERSION_ID="12"' not in file.read() or "clang" in tracing.BUILD:
+                self.skipTest("the image's packages are those of Debian 12")
+        installed = set(re.search(r"--no-install-recommends(.*?)&&", read("compose", "Dockerfile"), re.DOTALL).group(1).split())
+        needed = re.findall(rb"NEEDED.*\[(.*)\]", tracing.run(["readelf", "-d", tracing.LEAKVIEW]).stdout)
+        self.assertTrue(needed)
+        for library in needed:
+            owners = tracing.run(["dpkg-query", "--search", f"*/{library.decode()}"]).stdout.decode()
+            packages = {line.split(":")[0] for line in owners.splitlines()}
+            always = {"libc6", "libgcc-s1", "libstdc++6", "zlib1g"}
+            self.assertTrue(packages & (installed | always), f"{library.decode()} is of {packages}")
+
     def test_kubernetes(self):
+        python = validator()
+        if python is not None:
+            done = tracing.run([python, "-m", "kubernetes_validate", "--strict",
+                                os.path.join(EXAMPLES, "kubernetes", "ollama.yaml")])
+            self.assertEqual(done.status, 0, done.stdout + done.stderr)
         (deployment,) = self.yaml("kubernetes", "ollama.yaml")
         self.assertEqual((deployment["apiVersion"], deployment["kind"]), ("apps/v1", "Deployment"))
         pod = deployment["spec"]["template"]["spec"]
@@ -127,6 +147,14 @@ class ExamplesTest(tracing.TestCase):
     def test_prometheus(self):
         promtool = self.program("promtool")
         done = tracing.run([promtool, "check", "config", os.path.join(EXAMPLES, "compose", "prometheus.yml")])
+        self.assertEqual(done.status, 0, done.stdout + done.stderr)
+
+    def test_alerts_fire_when_they_should(self):
+        promtool = self.program("promtool")
+        folder = self.folder()
+        for source in (os.path.join(EXAMPLES, "compose", "alerts.yml"), os.path.join(os.path.dirname(__file__), "alerts_test.yml")):
+            shutil.copy(source, folder)
+        done = tracing.run([promtool, "test", "rules", os.path.join(folder, "alerts_test.yml")])
         self.assertEqual(done.status, 0, done.stdout + done.stderr)
 
     def test_dashboard_and_rules_use_series_that_exist(self):

@@ -13,6 +13,7 @@ import subprocess
 import termios
 import threading
 import urllib.error
+import urllib.parse
 import urllib.request
 
 import tracing
@@ -276,6 +277,18 @@ class WatchTest(tracing.TestCase):
         result = tracing.wait_until(series, "Prometheus holds the series")
         self.assertEqual(result[0]["metric"]["process"], "leaky_server")
         self.assertGreater(float(result[0]["value"][1]), 0)
+
+        # The dashboard's questions are ones that it answers, from series that are there.
+        with open(os.path.join(EXAMPLES, "grafana", "ollamatrace.json"), encoding="utf-8") as file:
+            panels = json.load(file)["panels"]
+        expressions = {target["expr"] for panel in panels for target in panel["targets"]}
+        asked = {name for expression in expressions for name in re.findall(r"ollamatrace_\w+", expression)}
+        asked -= {"ollamatrace_growth_bytes_per_hour"}  # after a minute
+        self.ask(20)
+        tracing.wait_until(lambda: asked <= set(re.findall(r"(?m)^(ollamatrace_\w+)", get(base + "/metrics")[1])),
+                           f"{asked} are served")
+        for expression in expressions:
+            self.assertIsNotNone(api("query?query=" + urllib.parse.quote(expression)), expression)
 
         def firing():
             data = api("alerts")
