@@ -119,10 +119,10 @@ class Command {
     for (const absl::Status& error : loaded->errors) Fail(error);
     const std::vector<ProcessHistory>& processes = loaded->history.processes;
     uint64_t in_all = 0, done = 0;
-    for (const ProcessHistory& process : processes) in_all += process.nodes.size();
+    for (const ProcessHistory& process : processes) in_all += process.nodes.places();
     for (size_t i = 0; i < processes.size(); ++i) {
-      for (const auto& [id, node] : processes[i].nodes) {
-        frames.Expand(i, processes[i], StackId{id});
+      for (size_t place = 0; place < processes[i].nodes.places(); ++place) {
+        frames.NamePlace(i, processes[i], static_cast<StackNodes::Place>(place));
         if (++done % 1024 == 0) progress.Show("naming frames", done, in_all);
       }
     }

@@ -101,24 +101,40 @@ Ages LookAtDeaths(const DeathAges::Counts& counts) {
 
 class Diagnoser {
  public:
-  Diagnoser(const GroupHistory& history, const StackNames& stack,
-            const std::vector<Unload>& unloads, const VerdictThresholds& limits)
+  Diagnoser(const GroupHistory& history, NamesOfStack names, const std::vector<Unload>& unloads,
+            const VerdictThresholds& limits, Detail detail)
       : history_(history),
         stats_(history.stats),
         unloads_(unloads),
         limits_(limits),
-        site_(FindSite(stack)),
-        named_(NamedLikeACache(stack)) {}
+        detail_(detail),
+        names_(names) {}
 
   Diagnosis Run() {
     Measure();
     Decide();
-    Describe();
-    Advise();
+    if (detail_ == Detail::kAll) {
+      Describe();
+      Advise();
+    }
     return std::move(result_);
   }
 
  private:
+  // Most stacks are judged without their names.
+  const Site* SiteOf() {
+    if (!site_) site_ = FindSite(Names());
+    return *site_;
+  }
+  const std::string& NamedLike() {
+    if (!named_) named_ = NamedLikeACache(Names());
+    return *named_;
+  }
+  const StackNames& Names() {
+    if (!stack_) stack_ = names_();
+    return *stack_;
+  }
+
   bool Killed() const { return history_.end == ProcessEnd::kKilled; }
 
   // ---- The numbers
@@ -169,9 +185,7 @@ class Diagnoser {
     }
   }
 
-  bool EnoughData() const {
-    return requests_ >= limits_.least_requests || seconds_ >= limits_.least_seconds;
-  }
+  bool EnoughData() const { return EnoughToJudge(requests_, seconds_, limits_); }
 
   // How much of the time on the axis since the first allocation.
   double Part(double seconds) const {
@@ -279,10 +293,12 @@ class Diagnoser {
       result_.per_hour = GrowthRate{rate, rate, rate};
     }
     Set(Verdict::kGrowthPerRequest, 0.7);
-    Say(absl::StrCat("allocated again ", Times(stats_.frees, "time", "times"), ", up to ",
-                     Bytes(live),
-                     "; those before were half as large in the mean, and none was larger: a "
-                     "container that is never emptied"));
+    Say([&] {
+      return absl::StrCat("allocated again ", Times(stats_.frees, "time", "times"), ", up to ",
+                          Bytes(live),
+                          "; those before were half as large in the mean, and none was larger: a "
+                          "container that is never emptied");
+    });
   }
 
   // ---- The verdict
@@ -295,19 +311,24 @@ class Diagnoser {
   void Decide() {
     if (!history_.counts_as_memory || history_.end == ProcessEnd::kExec) {
       Set(Killed() ? Verdict::kLiveAtKill : Verdict::kLive, 1);
-      Say(history_.counts_as_memory ? "gone since: the process went on in another program"
-                                    : "not counted: a file's pages can be dropped and read again, "
-                                      "a reservation has none");
+      Say([&] {
+        return history_.counts_as_memory
+                   ? "gone since: the process went on in another program"
+                   : "not counted: a file's pages can be dropped and read again, "
+                     "a reservation has none";
+      });
       return;
     }
     if (DecideRetained()) return;
     if (!EnoughData()) {
       Set(Killed() ? Verdict::kLiveAtKill : Verdict::kLive, 0.3);
-      Say(requests_ > 0
-              ? absl::StrCat("too short to tell: ", Times(requests_, "request", "requests"), " in ",
-                             FormatSeconds(seconds_))
-              : absl::StrCat("too short to tell: ", FormatSeconds(seconds_),
-                             ", no requests marked"));
+      Say([&] {
+        return requests_ > 0
+                   ? absl::StrCat("too short to tell: ", Times(requests_, "request", "requests"),
+                                  " in ", FormatSeconds(seconds_))
+                   : absl::StrCat("too short to tell: ", FormatSeconds(seconds_),
+                                  ", no requests marked");
+      });
       return;
     }
     if (GrowsByReplacement()) {
@@ -338,21 +359,24 @@ class Diagnoser {
   void DecideGrowing() {
     const double confidence = GrowthConfidence();
     SayGrowth();
-    if (site_ != nullptr && site_->kind == SiteKind::kCache) {
+    const Site* const site = SiteOf();
+    if (site != nullptr && site->kind == SiteKind::kCache) {
       Set(Verdict::kCache, 0.85);
       Say("a cache that is known: it has not reached its cap yet");
       return;
     }
-    if (site_ != nullptr && site_->kind == SiteKind::kGoHeap) {
+    if (site != nullptr && site->kind == SiteKind::kGoHeap) {
       Set(Verdict::kGrowthPerRequest, 0.5);
       Say("what Go's heap holds is known to its collector alone");
       return;
     }
     if (SlowingDown()) {
-      Set(Verdict::kCache, 0.5 + (named_.empty() ? 0 : 0.2));
+      Set(Verdict::kCache, 0.5 + (NamedLike().empty() ? 0 : 0.2));
       const double share = std::min(growth_.late_by_early, growth_.whole_late_by_early);
-      Say(absl::StrCat("growth slows down: the last third brought ", Percent(share),
-                       " of the first: something fills up"));
+      Say([&] {
+        return absl::StrCat("growth slows down: the last third brought ", Percent(share),
+                            " of the first: something fills up");
+      });
       return;
     }
     const bool stays = !stay_.known || stay_.ratio >= limits_.least_stays;
@@ -360,9 +384,12 @@ class Diagnoser {
     if (stats_.live_blocks < growth_.rises &&
         stats_.live_blocks <= limits_.most_blocks_of_container) {
       Set(Verdict::kGrowthPerRequest, confidence);
-      Say(absl::StrCat("it is ", Times(stats_.live_blocks, "block", "blocks"), " that ",
-                       stats_.live_blocks == 1 ? "is" : "are",
-                       " allocated again, larger each time: a container that is never emptied"));
+      Say([&] {
+        return absl::StrCat(
+            "it is ", Times(stats_.live_blocks, "block", "blocks"), " that ",
+            stats_.live_blocks == 1 ? "is" : "are",
+            " allocated again, larger each time: a container that is never emptied");
+      });
       return;
     }
     if (!stays) {
@@ -370,10 +397,12 @@ class Diagnoser {
       Say("old blocks go, and still there are more: something that turns over and grows");
       return;
     }
-    if (!named_.empty()) {
+    if (!NamedLike().empty()) {
       Set(Verdict::kGrowthPerRequest, confidence * 0.8);
-      Say(absl::StrCat("it may be a cache that has not reached its cap: ", named_,
-                       " is named like one"));
+      Say([&] {
+        return absl::StrCat("it may be a cache that has not reached its cap: ", NamedLike(),
+                            " is named like one");
+      });
       return;
     }
     Set(Verdict::kLeak, confidence);
@@ -391,18 +420,22 @@ class Diagnoser {
     }
     if (growth_.collapses >= 2) {
       Set(Verdict::kCache, 0.6 + 0.1 * std::min<double>(3, static_cast<double>(growth_.collapses)));
-      Say(absl::StrCat("was emptied ", Times(growth_.collapses, "time", "times"),
-                       " and filled again, to ", Bytes(growth_.peak_bytes), " at most"));
+      Say([&] {
+        return absl::StrCat("was emptied ", Times(growth_.collapses, "time", "times"),
+                            " and filled again, to ", Bytes(growth_.peak_bytes), " at most");
+      });
       return;
     }
     const double burst = Part(history_.newest_live) - Part(history_.oldest_live);
     if (stats_.allocations <= 1 || stats_.frees == 0 ? burst <= limits_.most_burst : false) {
       SetQuiet(Verdict::kOneTime, StillAllocates() && Part(history_.first_seen) < 0.5 ? 0.7 : 0.95);
-      Say(stats_.allocations == 1
-              ? std::string("allocated once")
-              : absl::StrCat("allocated at once, within ",
-                             FormatSeconds(history_.newest_live - history_.oldest_live),
-                             "; nothing since"));
+      Say([&] {
+        return stats_.allocations == 1
+                   ? std::string("allocated once")
+                   : absl::StrCat("allocated at once, within ",
+                                  FormatSeconds(history_.newest_live - history_.oldest_live),
+                                  "; nothing since");
+      });
       SayUnloadSurvived();
       return;
     }
@@ -415,13 +448,15 @@ class Diagnoser {
       const double mean = static_cast<double>(stats_.live_bytes) /
                           static_cast<double>(std::max<uint64_t>(stats_.live_blocks, 1));
       SayCap();
-      if (replaced || mean >= 4096 || (site_ != nullptr && site_->kind == SiteKind::kPool)) {
+      if (replaced || mean >= 4096 || (SiteOf() != nullptr && SiteOf()->kind == SiteKind::kPool)) {
         SetQuiet(Verdict::kHighWater, 0.5 + 0.45 * Clamp01((capped - 0.2) / 0.4));
         if (stats_.live_blocks <= limits_.most_blocks_of_container && replaced) {
-          Say(absl::StrCat("grew in ", Times(stats_.allocations, "step", "steps"), " to ",
-                           Times(stats_.live_blocks, "block", "blocks"), " of ",
-                           Bytes(static_cast<double>(stats_.live_bytes)), ", the last at ",
-                           FormatSeconds(history_.last_seen)));
+          Say([&] {
+            return absl::StrCat("grew in ", Times(stats_.allocations, "step", "steps"), " to ",
+                                Times(stats_.live_blocks, "block", "blocks"), " of ",
+                                Bytes(static_cast<double>(stats_.live_bytes)), ", the last at ",
+                                FormatSeconds(history_.last_seen));
+          });
         }
       } else {
         SetQuiet(Verdict::kOneTime, 0.4 + 0.45 * Clamp01((capped - 0.2) / 0.4));
@@ -433,10 +468,12 @@ class Diagnoser {
     // It still grew late, but not often enough, or not evenly enough.
     SayGrowth();
     Set(Killed() ? Verdict::kLiveAtKill : Verdict::kLive, 0.3);
-    Say(growth_.rises < limits_.least_rises
-            ? absl::StrCat("grew ", Times(growth_.rises, "time", "times"),
-                           ": too seldom to tell from a table that is being built")
-            : std::string("neither steady growth nor a cap: no rule decides"));
+    Say([&] {
+      return growth_.rises < limits_.least_rises
+                 ? absl::StrCat("grew ", Times(growth_.rises, "time", "times"),
+                                ": too seldom to tell from a table that is being built")
+                 : std::string("neither steady growth nor a cap: no rule decides");
+    });
   }
 
   // A verdict on something that stays as it is: of a killed process, more is not to be said.
@@ -496,14 +533,18 @@ class Diagnoser {
     if (!partly && !loading) return false;
     Set(Verdict::kRetainedAfterUnload,
         0.5 + (partly ? 0.1 : 0) + (accumulates ? 0.3 : 0) + (loading ? 0.15 : 0));
-    Say(absl::StrCat(Bytes(kept), " of it were left after ",
-                     left.size() == 1 ? std::string("the unload")
-                                      : absl::StrCat("the last of ", left.size(), " unloads"),
-                     ", which freed ", Percent(std::max(0.0, fell))));
+    Say([&] {
+      return absl::StrCat(Bytes(kept), " of it were left after ",
+                          left.size() == 1 ? std::string("the unload")
+                                           : absl::StrCat("the last of ", left.size(), " unloads"),
+                          ", which freed ", Percent(std::max(0.0, fell)));
+    });
     if (loading) Say("it was allocated while the model was loaded, and not by requests");
     if (accumulates) {
-      Say(absl::StrCat("each load left more behind: ", Bytes(first), " after the first, ",
-                       Bytes(kept), " after the last"));
+      Say([&] {
+        return absl::StrCat("each load left more behind: ", Bytes(first), " after the first, ",
+                            Bytes(kept), " after the last");
+      });
     }
     return true;
   }
@@ -521,7 +562,14 @@ class Diagnoser {
 
   // ---- The evidence
 
-  void Say(std::string sentence) { said_.push_back(std::move(sentence)); }
+  // Words are made where they are wanted.
+  template <typename Sentence>
+  void Say(const Sentence& sentence) {
+    if (detail_ == Detail::kAll) said_.push_back(std::string(sentence()));
+  }
+  void Say(const char* sentence) {
+    if (detail_ == Detail::kAll) said_.push_back(sentence);
+  }
 
   std::string Axis(double amount) const {
     return by_requests_ ? Times(static_cast<uint64_t>(std::llround(amount)), "request", "requests")
@@ -529,7 +577,7 @@ class Diagnoser {
   }
 
   void SayGrowth() {
-    if (growth_.points < 2) return;
+    if (growth_.points < 2 || detail_ != Detail::kAll) return;
     std::string text;
     if (growth_.warm_up_cut) {
       const double from = by_requests_ ? growth_.from : growth_.from_seconds;
@@ -547,22 +595,28 @@ class Diagnoser {
                       " (95 %: ", Bytes(growth_.rate.low * unit), " to ",
                       Bytes(growth_.rate.high * unit), ")");
     }
-    Say(text);
+    Say([&] { return text; });
     if (growth_.rises > 0 && growth_.grown > 0) {
-      Say(absl::StrFormat("in %s, the greatest %s of it, the last at %s of the way; trend p = %.2g",
-                          Times(growth_.rises, "step", "steps"), Percent(growth_.largest_rise),
-                          Percent(growth_.last_rise), growth_.trend.p));
+      Say([&] {
+        return absl::StrFormat(
+            "in %s, the greatest %s of it, the last at %s of the way; trend p = %.2g",
+            Times(growth_.rises, "step", "steps"), Percent(growth_.largest_rise),
+            Percent(growth_.last_rise), growth_.trend.p);
+      });
     }
   }
 
   void SayStay() {
     if (!stay_.known) return;
-    Say(absl::StrCat("old blocks stay: ", Percent(stay_.early),
-                     " of the first that lived for a while are live, ", Percent(stay_.middle),
-                     " of later ones"));
+    Say([&] {
+      return absl::StrCat("old blocks stay: ", Percent(stay_.early),
+                          " of the first that lived for a while are live, ", Percent(stay_.middle),
+                          " of later ones");
+    });
   }
 
   void SayTurnover() {
+    if (detail_ != Detail::kAll) return;
     std::string text = absl::StrCat(
         "turns over: ", FormatCount(stats_.frees), " freed, the oldest live block is ",
         FormatSeconds(std::max(0.0, history_.active_end - history_.oldest_live)), " old, of ",
@@ -576,13 +630,15 @@ class Diagnoser {
                                     static_cast<double>(stats_.folded_pairs) / 1e9),
                       " in the mean");
     }
-    Say(text);
+    Say([&] { return text; });
   }
 
   void SayCap() {
     if (growth_.points < 2 || growth_.reached_cap > 1 - limits_.least_capped) return;
-    Say(absl::StrCat("never more than ", Bytes(growth_.peak_bytes), ", which it reached after ",
-                     Percent(growth_.reached_cap), " of the way"));
+    Say([&] {
+      return absl::StrCat("never more than ", Bytes(growth_.peak_bytes),
+                          ", which it reached after ", Percent(growth_.reached_cap), " of the way");
+    });
   }
 
   void Describe() {
@@ -602,15 +658,15 @@ class Diagnoser {
                                     " freed, the last allocation at ",
                                     FormatSeconds(history_.last_seen)));
     for (std::string& sentence : said_) evidence.push_back(std::move(sentence));
-    if (site_ != nullptr) {
-      result_.site = std::string(site_->name);
-      evidence.push_back(absl::StrCat("known: ", site_->name, " (", site_->source, ")"));
+    if (const Site* const site = SiteOf(); site != nullptr) {
+      result_.site = std::string(site->name);
+      evidence.push_back(absl::StrCat("known: ", site->name, " (", site->source, ")"));
     }
   }
 
   void Advise() {
-    if (site_ != nullptr) {
-      result_.advice = absl::StrCat(site_->name, ": ", site_->advice);
+    if (const Site* const site = SiteOf(); site != nullptr) {
+      result_.advice = absl::StrCat(site->name, ": ", site->advice);
       return;
     }
     switch (result_.verdict) {
@@ -646,8 +702,11 @@ class Diagnoser {
   const StackStats& stats_;
   const std::vector<Unload>& unloads_;
   const VerdictThresholds& limits_;
-  const Site* const site_;
-  const std::string named_;
+  const Detail detail_;
+  const NamesOfStack names_;
+  std::optional<StackNames> stack_;
+  std::optional<const Site*> site_;
+  std::optional<std::string> named_;
 
   Growth over_time_, over_requests_;
   Growth growth_;  // of these, the one that counts
@@ -685,9 +744,14 @@ const char* VerdictName(Verdict verdict) {
   return "live";
 }
 
-Diagnosis Diagnose(const GroupHistory& history, const StackNames& stack,
-                   const std::vector<Unload>& unloads, const VerdictThresholds& thresholds) {
-  return Diagnoser(history, stack, unloads, thresholds).Run();
+Diagnosis Diagnose(const GroupHistory& history, NamesOfStack names,
+                   const std::vector<Unload>& unloads, Detail detail,
+                   const VerdictThresholds& thresholds) {
+  return Diagnoser(history, names, unloads, thresholds, detail).Run();
+}
+
+bool EnoughToJudge(uint64_t requests, double seconds, const VerdictThresholds& thresholds) {
+  return requests >= thresholds.least_requests || seconds >= thresholds.least_seconds;
 }
 
 }  // namespace ollamatrace

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "analyzer/diagnose/advice.h"
 #include "analyzer/diagnose/group_history.h"
 #include "analyzer/diagnose/phases.h"
@@ -102,10 +103,21 @@ struct Diagnosis {
   std::optional<GrowthRate> per_hour;
 };
 
-// `stack` says who allocated: the functions as they are named, innermost first, without an
-// allocator's and a runtime's own. `unloads` are those of the session.
-Diagnosis Diagnose(const GroupHistory& history, const StackNames& stack,
-                   const std::vector<Unload>& unloads, const VerdictThresholds& thresholds = {});
+// kFigures: all but evidence, advice and site, at a fraction of the cost.
+enum class Detail { kFigures, kAll };
+
+// Says who allocated: the functions as they are named, innermost first, without an allocator's and
+// a runtime's own. Called once at most.
+using NamesOfStack = absl::FunctionRef<StackNames()>;
+
+// `unloads` are those of the session.
+Diagnosis Diagnose(const GroupHistory& history, NamesOfStack names,
+                   const std::vector<Unload>& unloads, Detail detail = Detail::kAll,
+                   const VerdictThresholds& thresholds = {});
+
+// Whether so many requests, or so long a time, are enough to call anything a leak that was not left
+// over by an unload.
+bool EnoughToJudge(uint64_t requests, double seconds, const VerdictThresholds& thresholds = {});
 
 }  // namespace ollamatrace
 

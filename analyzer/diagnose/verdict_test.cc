@@ -92,7 +92,17 @@ class Story {
       GroupHistory history =
           MakeGroupHistory(session_, process, std::vector<const StackStats*>{&stats});
       history.counts_as_memory = counts_as_memory;
-      return Diagnose(history, names, UnloadsOf(PhasesOf(session_)));
+      const std::vector<Unload> unloads = UnloadsOf(PhasesOf(session_));
+      const auto stack = [&] { return names; };
+      const Diagnosis all = Diagnose(history, stack, unloads);
+      // Without its words it is the same.
+      const Diagnosis figures = Diagnose(history, stack, unloads, Detail::kFigures);
+      EXPECT_EQ(figures.verdict, all.verdict);
+      EXPECT_EQ(figures.confidence, all.confidence);
+      EXPECT_EQ(figures.growth_bytes, all.growth_bytes);
+      EXPECT_EQ(figures.warm_seconds, all.warm_seconds);
+      EXPECT_THAT(figures.evidence, testing::IsEmpty());
+      return all;
     }
     ADD_FAILURE() << "no such stack";
     return {};

@@ -16,6 +16,7 @@
 #include "analyzer/replay/death_ages.h"
 #include "analyzer/replay/group_series.h"
 #include "analyzer/replay/memory_layout.h"
+#include "analyzer/replay/stack_nodes.h"
 #include "formats/gpu_records.h"
 #include "formats/read_summary.h"
 #include "formats/trace_format.h"
@@ -93,13 +94,6 @@ struct DomainTotals {
   uint64_t bytes = 0;
   Variances variances;
   uint64_t live_drawn = 0;
-};
-
-struct Node {
-  StackId parent{};
-  ModuleId module{};
-  uint64_t address = 0;
-  bool exact = false;
 };
 
 struct Module {
@@ -195,7 +189,7 @@ struct ProcessHistory {
   uint64_t last_allocation_ns = 0;  // of any stack, in the window; 0: none
   uint64_t requests = 0;            // marked while the process lived, within the window
 
-  absl::flat_hash_map<uint32_t, Node> nodes;
+  StackNodes nodes;
   absl::flat_hash_map<uint32_t, Module> modules;
   absl::flat_hash_map<uint32_t, std::string> thread_names;
   absl::flat_hash_map<StackKey, StackStats> stacks;
@@ -222,8 +216,8 @@ struct ProcessHistory {
 
   // The place of a stack of a GPU domain; nullptr: it has none.
   const GpuPlace* PlaceOf(StackId stack) const {
-    const auto node = nodes.find(static_cast<uint32_t>(stack));
-    return node == nodes.end() ? nullptr : PlaceOf(node->second);
+    const std::optional<Node> node = nodes.Find(stack);
+    return node ? PlaceOf(*node) : nullptr;
   }
   const GpuPlace* PlaceOf(const Node& node) const {
     if (node.module != ModuleId{} || node.address >= kMaxGpuPlaces) return nullptr;

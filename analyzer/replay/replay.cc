@@ -107,9 +107,7 @@ void Replay::OnThread(const ThreadRecord& thread) {
 }
 
 void Replay::OnNode(const NodeRecord& node) {
-  if (node.id == StackId{}) return;
-  history_.nodes[static_cast<uint32_t>(node.id)] = {node.parent, node.module, node.address,
-                                                    node.exact != 0};
+  history_.nodes.Set(node.id, {node.parent, node.module, node.address, node.exact != 0});
 }
 
 void Replay::Saw(uint64_t time_ns) {

@@ -467,8 +467,9 @@ TEST(Replay, NamesStayAfterUnload) {
   const ProcessHistory history = trace.Finish();
   EXPECT_EQ(history.modules.at(4).path, "/lib/plugin.so");
   EXPECT_EQ(history.nodes.size(), 1u);
-  EXPECT_EQ(history.nodes.at(9).address, 0x7123u);
-  EXPECT_TRUE(history.nodes.at(9).exact);
+  ASSERT_TRUE(history.nodes.Contains(StackId{9}));
+  EXPECT_EQ(history.nodes.Find(StackId{9})->address, 0x7123u);
+  EXPECT_TRUE(history.nodes.Find(StackId{9})->exact);
   EXPECT_EQ(history.thread_names.at(1), "renamed");
 }
 

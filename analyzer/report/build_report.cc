@@ -83,20 +83,52 @@ bool Passes(const std::vector<std::string>& filter, const Matches& matches) {
   return filter.empty() || std::any_of(filter.begin(), filter.end(), matches);
 }
 
-// What the blocks of one group add up to, over stacks (and processes).
-struct Sum {
-  std::vector<size_t> processes;  // ascending, each once
+using StackEntry = std::pair<const StackKey, StackStats>;
+
+// What the stacks of one group have in common.
+struct GroupKey {
+  uint32_t owner = 0;   // index of the process or, where these are merged, of its program's first
+  uint32_t thread = 0;  // index of the name, when threads are told apart
+  FramePaths::Path path = FramePaths::kEmpty;
   Domain domain = Domain::kHeap;
   MappingClass mapping = MappingClass::kAnonymous;
-  std::string thread;
-  std::vector<uint32_t> frames;
-  StackStats stats;
-  uint32_t device = kNoDevice;  // of a GPU domain, when it is but one
-  ImplicitFrees implicit;
-  // The stacks of each of `processes`.
-  std::vector<std::vector<const StackStats*>> parts;
+
+  friend bool operator==(const GroupKey&, const GroupKey&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const GroupKey& key) {
+    return H::combine(std::move(h), key.owner, key.thread, key.path,
+                      static_cast<uint8_t>(key.domain), static_cast<uint8_t>(key.mapping));
+  }
+};
+
+// A stack of a process, and the group to which it belongs.
+struct Member {
+  uint32_t group = 0;
+  uint32_t process = 0;
+  const StackEntry* stack = nullptr;
+};
+
+// What ranks a group.
+struct Candidate {
+  uint32_t group = 0;
+  bool counts_as_memory = true;
+  double leaked = 0;
+  double score = 0;
+  uint64_t live_bytes = 0;
+  uint64_t live_blocks = 0;
+};
+
+// The verdict on a group: that of the one of its processes that leaks or, where none does or
+// several do, that holds the most.
+struct Judgement {
+  Diagnosis diagnosis;
+  size_t of = 0;             // index of that process
+  size_t parts = 0;          // so many processes
+  int64_t growth_bytes = 0;  // in all
+  bool growing = false;
+  bool leaks = false;
   std::optional<LostBlocks> lost;
-  uint64_t scan_ns = 0;  // the last scan's
+  ReportCurve curve;
 };
 
 ReportLost LostOf(const LostBlocks& lost) {
@@ -255,10 +287,10 @@ class Builder {
   }
 
   // The frames by which a stack is grouped.
-  std::vector<uint32_t> GroupFrames(std::vector<uint32_t> stack) {
-    if (query_.group_by == GroupBy::kStack || stack.empty()) return stack;
-    if (query_.group_by == GroupBy::kThread) return {};
-    ReportFrame frame = frames_.At(stack[BlamedFrame(stack)]);
+  FramePaths::Path GroupPath(FramePaths::Path stack) {
+    if (query_.group_by == GroupBy::kStack || stack == FramePaths::kEmpty) return stack;
+    if (query_.group_by == GroupBy::kThread) return FramePaths::kEmpty;
+    ReportFrame frame = frames_.At(BlamedFrame(stack));
     if (query_.group_by == GroupBy::kModule) {
       frame = ReportFrame{.module = frame.module, .build_id = frame.build_id};
     } else if (!frame.function.empty()) {
@@ -266,7 +298,16 @@ class Builder {
       frame.offset = 0;
       frame.inlined = false;
     }
-    return {frames_.Intern(std::move(frame))};
+    return frames_.PathOf(frames_.Intern(std::move(frame)));
+  }
+
+  // The innermost frame that is no plumbing; the innermost of all where there is none.
+  uint32_t BlamedFrame(FramePaths::Path stack) const {
+    const FramePaths& paths = frames_.paths();
+    for (FramePaths::Path path = stack; path != FramePaths::kEmpty; path = paths.Outer(path)) {
+      if (!frames_.At(paths.Frame(path)).plumbing) return paths.Frame(path);
+    }
+    return paths.Frame(stack);
   }
 
   size_t BlamedFrame(const std::vector<uint32_t>& stack) const {
@@ -276,10 +317,13 @@ class Builder {
     return 0;
   }
 
-  bool StackPasses(const std::vector<uint32_t>& stack) const {
+  bool StackPasses(FramePaths::Path stack) const {
     const auto any_frame = [&](const auto& matches) {
-      return std::any_of(stack.begin(), stack.end(),
-                         [&](uint32_t frame) { return matches(frames_.At(frame)); });
+      const FramePaths& paths = frames_.paths();
+      for (FramePaths::Path path = stack; path != FramePaths::kEmpty; path = paths.Outer(path)) {
+        if (matches(frames_.At(paths.Frame(path)))) return true;
+      }
+      return false;
     };
     return Passes(query_.modules,
                   [&](const std::string& wanted) {
@@ -308,96 +352,134 @@ class Builder {
   }
 
   void AddGroups() {
-    // Program (or process), domain, mapping, thread, frames.
-    using Key = std::tuple<std::string, Domain, MappingClass, std::string, std::vector<uint32_t>>;
-    absl::flat_hash_map<Key, Sum> sums;
+    FindGroups();
+    std::vector<Candidate> candidates;
+    uint64_t live_bytes = 0;
+    bool estimated = false;
+    for (uint32_t group = 0; group < groups_.size(); ++group) {
+      const StackStats stats = StatsOf(group);
+      if (stats.live_bytes < query_.min_bytes) continue;
+      const Judgement judgement = Judge(group, stats, Detail::kFigures);
+      if (query_.order == GroupOrder::kGrowth && !MayBeLeak(group, judgement)) continue;
+      candidates.push_back({group, CountsAsMemory(group), Leaked(judgement),
+                            Score(judgement, stats), stats.live_bytes, stats.live_blocks});
+      if (CountsAsMemory(group)) live_bytes += stats.live_bytes;
+      estimated = estimated || ErrorsOf(group, stats);
+    }
+    // Sums of fractions are made in the order of all ranks, so that they don't depend on `top`.
+    const size_t shown =
+        query_.top == 0 ? candidates.size() : std::min<size_t>(query_.top, candidates.size());
+    const size_t sorted = estimated ? candidates.size() : shown;
+    std::partial_sort(candidates.begin(), candidates.begin() + static_cast<std::ptrdiff_t>(sorted),
+                      candidates.end(),
+                      [&](const Candidate& a, const Candidate& b) { return Before(a, b); });
+    report_.groups_in_all = candidates.size();
+    report_.live_bytes_in_all = live_bytes;
+    if (estimated) {
+      double variance = 0;
+      for (const Candidate& candidate : candidates) {
+        const auto errors = ErrorsOf(candidate.group, StatsOf(candidate.group));
+        if (errors) variance += errors->live_bytes * errors->live_bytes;
+      }
+      report_.live_bytes_error = std::sqrt(variance);
+    }
+    report_.groups.reserve(shown);
+    for (size_t i = 0; i < shown; ++i) {
+      report_.groups.push_back(MakeGroup(candidates[i].group));
+      ReportGroup& group = report_.groups.back();
+      group.rank = i + 1;
+      if (group.counts_as_memory && live_bytes > 0) {
+        group.share = static_cast<double>(group.live_bytes) / static_cast<double>(live_bytes);
+      }
+    }
+    const size_t leaks = static_cast<size_t>(
+        std::count_if(candidates.begin(), candidates.end(),
+                      [](const Candidate& candidate) { return candidate.leaked > 0; }));
+    report_.headline = Headline(live_bytes, leaks);
+  }
+
+  // Sorts the stacks that pass the filters into groups.
+  void FindGroups() {
+    absl::flat_hash_map<GroupKey, uint32_t> numbers;
+    absl::flat_hash_map<std::string, uint32_t> threads, programs;
     uint64_t in_all = 0, done = 0;
     for (const ProcessHistory* history : order_) in_all += history->stacks.size();
     for (size_t i = 0; i < order_.size(); ++i) {
       const ProcessHistory& history = History(i);
       // In a fixed order: names are given to the first of what looks the same.
-      std::vector<std::pair<StackKey, const StackStats*>> stacks;
-      for (const auto& [key, stats] : history.stacks) {
-        if (stats.live_blocks > 0 || query_.include_freed) stacks.emplace_back(key, &stats);
+      std::vector<const StackEntry*> stacks;
+      for (const StackEntry& stack : history.stacks) {
+        if (stack.second.live_blocks > 0 || query_.include_freed) stacks.push_back(&stack);
       }
-      std::sort(stacks.begin(), stacks.end(), [](const auto& a, const auto& b) {
-        const StackKey &x = a.first, &y = b.first;
+      std::sort(stacks.begin(), stacks.end(), [](const StackEntry* a, const StackEntry* b) {
+        const StackKey &x = a->first, &y = b->first;
         return std::tie(x.stack, x.thread, x.domain, x.mapping) <
                std::tie(y.stack, y.thread, y.domain, y.mapping);
       });
       done += history.stacks.size() - stacks.size();
-      for (const auto& [key, stats] : stacks) {
+      const uint32_t owner =
+          query_.merge_processes
+              ? programs.try_emplace(history.exe, static_cast<uint32_t>(i)).first->second
+              : static_cast<uint32_t>(i);
+      for (const StackEntry* const stack : stacks) {
         if (progress_ && ++done % 256 == 0) progress_(done, in_all);
+        const StackKey& key = stack->first;
         if (!Passes(query_.domains,
                     [&](const std::string& wanted) { return wanted == DomainName(key.domain); })) {
           continue;
         }
-        std::vector<uint32_t> stack = frames_.Expand(i, history, key.stack);
-        if (!StackPasses(stack)) continue;
-        stack = GroupFrames(std::move(stack));
-        const std::string thread = ThreadName(history, key.thread);
-        Key group{query_.merge_processes ? history.exe : absl::StrCat(i), key.domain, key.mapping,
-                  thread, stack};
-        const auto [it, added] = sums.try_emplace(std::move(group));
-        Sum& sum = it->second;
-        const uint32_t device = DeviceOf(history, key);
-        if (sum.device != device) sum.device = added ? device : kNoDevice;
-        const auto implicit =
-            history.gpu.implicit.find({static_cast<uint32_t>(key.stack), key.domain});
-        if (implicit != history.gpu.implicit.end()) {
-          sum.implicit.blocks += implicit->second.blocks;
-          sum.implicit.bytes += implicit->second.bytes;
-        }
-        if (added) {
-          sum.domain = key.domain;
-          sum.mapping = key.mapping;
-          sum.thread = thread;
-          sum.frames = std::move(stack);
-        }
-        if (sum.processes.empty() || sum.processes.back() != i) {
-          sum.processes.push_back(i);
-          sum.parts.emplace_back();
-        }
-        sum.parts.back().push_back(stats);
-        AddStats(*stats, sum.stats);
-        AddLost(history, key, sum);
+        const FramePaths::Path path = frames_.PathOf(i, history, key.stack);
+        if (!StackPasses(path)) continue;
+        const auto [thread, new_thread] = threads.try_emplace(
+            ThreadName(history, key.thread), static_cast<uint32_t>(thread_names_.size()));
+        if (new_thread) thread_names_.push_back(thread->first);
+        const GroupKey group = {owner, thread->second, GroupPath(path), key.domain, key.mapping};
+        const auto [number, added] =
+            numbers.try_emplace(group, static_cast<uint32_t>(groups_.size()));
+        if (added) groups_.push_back(group);
+        members_.push_back({number->second, static_cast<uint32_t>(i), stack});
       }
     }
-    std::vector<ReportGroup> groups;
-    uint64_t live_bytes = 0;
-    for (auto& [key, sum] : sums) {
-      if (sum.stats.live_bytes < query_.min_bytes) continue;
-      groups.push_back(MakeGroup(sum));
-      if (CountsAsMemory(groups.back())) live_bytes += sum.stats.live_bytes;
-    }
-    sums.clear();
-    if (query_.order == GroupOrder::kGrowth) {
-      std::erase_if(groups, [&](const ReportGroup& group) { return !MayBeLeak(group); });
-      live_bytes = 0;
-      for (const ReportGroup& group : groups) live_bytes += group.live_bytes;
-    }
-    std::sort(groups.begin(), groups.end(),
-              [&](const ReportGroup& a, const ReportGroup& b) { return Before(a, b); });
-    report_.groups_in_all = groups.size();
-    report_.live_bytes_in_all = live_bytes;
-    double variance = 0;
-    for (const ReportGroup& group : groups) {
-      if (group.errors) variance += group.errors->live_bytes * group.errors->live_bytes;
-    }
-    if (std::any_of(groups.begin(), groups.end(),
-                    [](const ReportGroup& group) { return group.errors.has_value(); })) {
-      report_.live_bytes_error = std::sqrt(variance);
-    }
-    for (size_t i = 0; i < groups.size(); ++i) {
-      groups[i].rank = i + 1;
-      if (CountsAsMemory(groups[i]) && live_bytes > 0) {
-        groups[i].share =
-            static_cast<double>(groups[i].live_bytes) / static_cast<double>(live_bytes);
+    // Each group's together, in the order of processes and stacks.
+    std::stable_sort(members_.begin(), members_.end(),
+                     [](const Member& a, const Member& b) { return a.group < b.group; });
+    first_member_.assign(groups_.size() + 1, members_.size());
+    for (size_t i = members_.size(); i-- > 0;) first_member_[members_[i].group] = i;
+  }
+
+  absl::Span<const Member> MembersOf(uint32_t group) const {
+    return absl::MakeConstSpan(members_).subspan(first_member_[group],
+                                                 first_member_[group + 1] - first_member_[group]);
+  }
+
+  StackStats StatsOf(uint32_t group) const {
+    StackStats sum;
+    for (const Member& member : MembersOf(group)) AddStats(member.stack->second, sum);
+    return sum;
+  }
+
+  std::vector<size_t> ProcessesOf(uint32_t group) const {
+    std::vector<size_t> processes;
+    for (const Member& member : MembersOf(group)) {
+      if (processes.empty() || processes.back() != member.process) {
+        processes.push_back(member.process);
       }
     }
-    report_.groups = std::move(groups);
-    report_.headline = Headline(live_bytes);  // of all, also those that are not shown
-    if (query_.top != 0 && report_.groups.size() > query_.top) report_.groups.resize(query_.top);
+    return processes;
+  }
+
+  bool CountsAsMemory(uint32_t group) const {
+    const GroupKey& key = groups_[group];
+    return IsOwnMemory(key.domain) &&
+           (key.domain != Domain::kMapping || key.mapping == MappingClass::kAnonymous);
+  }
+
+  std::optional<ReportErrors> ErrorsOf(uint32_t group, const StackStats& stats) const {
+    std::optional<ReportErrors> errors;
+    for (const Member& member : MembersOf(group)) {
+      if (!errors) errors = Errors(member.process, groups_[group].domain, stats);
+    }
+    return errors;
   }
 
   // "server [100]: app::Copy (leak.cc:7)".
@@ -427,20 +509,19 @@ class Builder {
     return absl::StrJoin(rates, ", ");
   }
 
-  std::string Headline(uint64_t live_bytes) const {
+  // `leaks`: so many groups leak, shown or not.
+  std::string Headline(uint64_t live_bytes, size_t leaks) const {
     const auto bytes = [](uint64_t count) { return FormatBytes(static_cast<double>(count)); };
-    const auto first = std::find_if(report_.groups.begin(), report_.groups.end(), CountsAsMemory);
+    const auto first =
+        std::find_if(report_.groups.begin(), report_.groups.end(),
+                     [](const ReportGroup& group) { return group.counts_as_memory; });
     if (first == report_.groups.end()) return "";
-    if (Leaked(*first) > 0) {
-      const size_t more = static_cast<size_t>(std::count_if(
-                              report_.groups.begin(), report_.groups.end(),
-                              [](const ReportGroup& group) { return Leaked(group) > 0; })) -
-                          1;
+    if (leaks > 0) {
       const std::string rate = RateText(*first);
       return absl::StrCat(first->verdict, ": ", WhoHolds(*first), " keeps ",
                           bytes(first->live_bytes), " of ", bytes(live_bytes),
                           rate.empty() ? "" : absl::StrCat(" and grows by ", rate),
-                          more == 0 ? "" : absl::StrCat("; ", more, " more like it"));
+                          leaks == 1 ? "" : absl::StrCat("; ", leaks - 1, " more like it"));
     }
     return absl::StrCat("no leak found; the most, ", bytes(first->live_bytes), " of ",
                         bytes(live_bytes), ", is kept by ", WhoHolds(*first), " (", first->verdict,
@@ -527,18 +608,30 @@ class Builder {
     to.live_drawn += from.live_drawn;
   }
 
-  ReportGroup MakeGroup(Sum& sum) const {
-    const StackStats& stats = sum.stats;
+  ReportGroup MakeGroup(uint32_t number) const {
+    const GroupKey& key = groups_[number];
+    const StackStats stats = StatsOf(number);
     ReportGroup group;
-    group.processes = sum.processes;
-    group.domain = DomainName(sum.domain);
-    group.mapping = MappingName(sum.domain, sum.mapping);
-    group.counts_as_memory = IsOwnMemory(sum.domain) && (sum.domain != Domain::kMapping ||
-                                                         sum.mapping == MappingClass::kAnonymous);
-    if (sum.device != kNoDevice) group.device = sum.device;
-    group.implicitly_freed_blocks = sum.implicit.blocks;
-    group.implicitly_freed_bytes = sum.implicit.bytes;
-    group.thread = sum.thread;
+    group.processes = ProcessesOf(number);
+    group.domain = DomainName(key.domain);
+    group.mapping = MappingName(key.domain, key.mapping);
+    group.counts_as_memory = CountsAsMemory(number);
+    uint32_t device = kNoDevice;
+    bool first = true;
+    for (const Member& member : MembersOf(number)) {
+      const ProcessHistory& history = History(member.process);
+      const StackKey& stack = member.stack->first;
+      const uint32_t one = DeviceOf(history, stack);
+      if (device != one) device = first ? one : kNoDevice;
+      first = false;
+      const auto implicit =
+          history.gpu.implicit.find({static_cast<uint32_t>(stack.stack), stack.domain});
+      if (implicit == history.gpu.implicit.end()) continue;
+      group.implicitly_freed_blocks += implicit->second.blocks;
+      group.implicitly_freed_bytes += implicit->second.bytes;
+    }
+    if (device != kNoDevice) group.device = device;
+    group.thread = thread_names_[key.thread];
     group.live_bytes = stats.live_bytes;
     group.live_blocks = stats.live_blocks;
     group.smallest_block = stats.smallest == kNever ? 0 : stats.smallest;
@@ -547,30 +640,20 @@ class Builder {
     group.frees = stats.frees;
     group.allocated_bytes = stats.bytes;
     group.peak_bytes = std::max(stats.peak_bytes, stats.live_bytes);
-    for (const size_t i : group.processes) {
-      if (!group.errors) group.errors = Errors(i, sum.domain, stats);
-    }
+    group.errors = ErrorsOf(number, stats);
     group.first_seen = Seconds(stats.first_ns);
     group.last_seen = Seconds(stats.last_ns);
-    group.frames = std::move(sum.frames);
+    group.frames = frames_.paths().Frames(key.path);
     group.blamed_frame = BlamedFrame(group.frames);
-    AddDiagnosis(sum, group);
+    AddDiagnosis(number, stats, group);
     return group;
   }
 
-  // A scan tells stacks apart, not threads.
-  void AddLost(const ProcessHistory& history, const StackKey& key, Sum& sum) const {
-    if (!history.scan || key.domain != Domain::kHeap || query_.group_by == GroupBy::kThread) return;
-    if (!sum.lost) sum.lost.emplace();
-    sum.scan_ns = std::max(sum.scan_ns, history.scan->time_ns);
-    const auto it = history.scan->stacks.find(static_cast<uint32_t>(key.stack));
-    if (it != history.scan->stacks.end()) sum.lost->Add(it->second);
-  }
-
-  StackNames NamesOf(const std::vector<uint32_t>& frames) const {
+  StackNames NamesOf(FramePaths::Path stack) const {
     StackNames names;
-    for (const uint32_t index : frames) {
-      const ReportFrame& frame = frames_.At(index);
+    const FramePaths& paths = frames_.paths();
+    for (FramePaths::Path path = stack; path != FramePaths::kEmpty; path = paths.Outer(path)) {
+      const ReportFrame& frame = frames_.At(paths.Frame(path));
       names.functions.push_back(frame.function);
       names.modules.push_back(frame.module);
     }
@@ -582,42 +665,97 @@ class Builder {
     return ReportRate{rate->value, rate->low, rate->high};
   }
 
-  // Of a group in several processes: the diagnosis of the one that leaks or, where none does or
-  // several do, that holds the most.
-  void AddDiagnosis(const Sum& sum, ReportGroup& group) const {
-    const StackNames names = NamesOf(group.frames);
-    Diagnosis chosen;
+  // What a scan found of the group's blocks, where one was made. It tells stacks apart, not
+  // threads.
+  std::optional<GroupLost> ScanOf(uint32_t group) const {
+    std::optional<GroupLost> lost;
+    if (groups_[group].domain != Domain::kHeap || query_.group_by == GroupBy::kThread) return lost;
+    uint64_t scan_ns = 0;
+    for (const Member& member : MembersOf(group)) {
+      const ProcessHistory& history = History(member.process);
+      if (!history.scan) continue;
+      if (!lost) lost.emplace();
+      scan_ns = std::max(scan_ns, history.scan->time_ns);
+      const auto it = history.scan->stacks.find(static_cast<uint32_t>(member.stack->first.stack));
+      if (it != history.scan->stacks.end()) lost->blocks.Add(it->second);
+    }
+    if (lost) lost->scan_seconds = Seconds(scan_ns);
+    return lost;
+  }
+
+  // Whether the figures of the process, by themselves, could make anything a leak.
+  bool MayJudge(size_t process) const {
+    const ProcessHistory& history = History(process);
+    if (!unloads_.empty()) return true;
+    const size_t slots = history.series.request_slots();
+    const uint64_t requests = slots == 0 ? 0 : history.series.RequestsAt(slots - 1);
+    const double begin = Seconds(std::max(history.complete_from_ns(), session_.since_ns));
+    const double end = Seconds(std::min(history.end_ns, session_.until_ns));
+    return EnoughToJudge(requests, end - begin);
+  }
+
+  Judgement Judge(uint32_t group, const StackStats& stats, Detail detail) const {
+    Judgement judgement;
+    const absl::Span<const Member> members = MembersOf(group);
+    std::optional<GroupLost> lost = ScanOf(group);
+    const auto names = [&] { return NamesOf(groups_[group].path); };
     uint64_t most = 0;
-    size_t of = 0;
     double growth = 0;
-    for (size_t i = 0; i < sum.parts.size(); ++i) {
-      GroupHistory history = MakeGroupHistory(session_, History(sum.processes[i]), sum.parts[i]);
-      history.counts_as_memory = group.counts_as_memory;
-      Diagnosis diagnosis = Diagnose(history, names, unloads_);
+    std::vector<const StackStats*> stacks;
+    for (size_t begin = 0, end = 0; begin < members.size(); begin = end) {
+      const size_t process = members[begin].process;
+      stacks.clear();
+      for (; end < members.size() && members[end].process == process; ++end) {
+        stacks.push_back(&members[end].stack->second);
+      }
+      const bool first = judgement.parts++ == 0;
+      // By size, only leaks are ranked by their growth.
+      if (detail == Detail::kFigures && query_.order == GroupOrder::kLiveBytes && !lost &&
+          !MayJudge(process)) {
+        continue;
+      }
+      GroupHistory history = MakeGroupHistory(session_, History(process), stacks);
+      history.counts_as_memory = CountsAsMemory(group);
+      Diagnosis diagnosis = Diagnose(history, names, unloads_, detail);
       growth += diagnosis.growth_bytes;
-      if (report_.timeline) {
+      if (report_.timeline && detail == Detail::kAll) {
         AddCurve({history.over_time, history.process_start, history.process_end},
-                 report_.timeline->times, group.curve);
+                 report_.timeline->times, judgement.curve);
       }
       const bool leaks = GrowsWithoutBound(diagnosis.verdict);
-      const bool chosen_leaks = GrowsWithoutBound(chosen.verdict);
+      const bool chosen_leaks = GrowsWithoutBound(judgement.diagnosis.verdict);
       const bool better = leaks != chosen_leaks ? leaks : history.stats.live_bytes > most;
-      if (i > 0 && !better) continue;
+      if (!first && !better) continue;
       most = history.stats.live_bytes;
-      of = sum.processes[i];
-      chosen = std::move(diagnosis);
+      judgement.of = process;
+      judgement.diagnosis = std::move(diagnosis);
     }
-    group.growth_bytes = static_cast<int64_t>(std::llround(growth));
+    judgement.growth_bytes = static_cast<int64_t>(std::llround(growth));
     // What is within the chance of the draw is no growth.
-    const double doubt = group.errors ? 2 * group.errors->live_bytes : 0;
-    group.growing = growth > doubt && group.allocations > 1;
-    if (sum.lost) {
-      group.lost = LostOf(*sum.lost);
-      ApplyScan({*sum.lost, Seconds(sum.scan_ns), group.live_bytes, group.growing}, chosen);
+    const std::optional<ReportErrors> errors = ErrorsOf(group, stats);
+    const double doubt = errors ? 2 * errors->live_bytes : 0;
+    judgement.growing = growth > doubt && stats.allocations > 1;
+    if (lost) {
+      judgement.lost = lost->blocks;
+      lost->live_bytes = stats.live_bytes;
+      lost->grows = judgement.growing;
+      ApplyScan(*lost, judgement.diagnosis);
     }
+    const Verdict verdict = judgement.diagnosis.verdict;
+    judgement.leaks = GrowsWithoutBound(verdict) || verdict == Verdict::kRetainedAfterUnload;
+    if (stats.live_blocks == 0) judgement.leaks = judgement.growing = false;
+    return judgement;
+  }
+
+  void AddDiagnosis(uint32_t number, const StackStats& stats, ReportGroup& group) const {
+    Judgement judgement = Judge(number, stats, Detail::kAll);
+    Diagnosis& chosen = judgement.diagnosis;
+    group.growth_bytes = judgement.growth_bytes;
+    group.growing = judgement.growing;
+    group.leaks = judgement.leaks;
+    group.curve = std::move(judgement.curve);
+    if (judgement.lost) group.lost = LostOf(*judgement.lost);
     group.verdict = VerdictName(chosen.verdict);
-    group.leaks =
-        GrowsWithoutBound(chosen.verdict) || chosen.verdict == Verdict::kRetainedAfterUnload;
     group.confidence = chosen.confidence;
     group.warm = chosen.warm_seconds;
     group.bytes_per_request = RateOf(chosen.per_request);
@@ -629,60 +767,69 @@ class Builder {
           group.evidence.begin() + 1,
           absl::StrCat("about ", EstimateText(group.live_bytes, group.live_blocks, *group.errors)));
     }
-    if (sum.parts.size() > 1) {
-      group.evidence.push_back(
-          absl::StrCat("in ", sum.parts.size(), " processes; the verdict is of ",
-                       report_.processes[of].name, " [", report_.processes[of].pid, "]"));
+    if (judgement.parts > 1) {
+      const ReportProcess& of = report_.processes[judgement.of];
+      group.evidence.push_back(absl::StrCat(
+          "in ", judgement.parts, " processes; the verdict is of ", of.name, " [", of.pid, "]"));
     }
     group.site = std::move(chosen.site);
     group.advice = std::move(chosen.advice);
     if (group.live_blocks == 0) {  // it keeps nothing: there is nothing to judge
       group.verdict = "freed";
-      group.leaks = group.growing = false;
       group.evidence.clear();
       group.advice.clear();
     }
   }
 
-  bool MayBeLeak(const ReportGroup& group) const {
+  bool MayBeLeak(uint32_t group, const Judgement& judgement) const {
     if (!CountsAsMemory(group)) return false;
+    const absl::Span<const Member> members = MembersOf(group);
+    const auto ended = [&](ProcessEnd end) {
+      return [this, end](const Member& member) { return History(member.process).end == end; };
+    };
     // What a program held when it gave way to another one is gone.
-    if (std::all_of(group.processes.begin(), group.processes.end(),
-                    [&](size_t i) { return History(i).end == ProcessEnd::kExec; })) {
-      return false;
-    }
-    if (group.growing || group.leaks) return true;
-    if (group.lost && group.lost->definitely_blocks > 0) return true;
-    return std::any_of(group.processes.begin(), group.processes.end(),
-                       [&](size_t i) { return History(i).end == ProcessEnd::kExited; });
+    if (std::all_of(members.begin(), members.end(), ended(ProcessEnd::kExec))) return false;
+    if (judgement.growing || judgement.leaks) return true;
+    if (judgement.lost && judgement.lost->definitely.blocks > 0) return true;
+    return std::any_of(members.begin(), members.end(), ended(ProcessEnd::kExited));
   }
 
   // Growth counts in the share of blocks that stayed: a busy cache grows and forgets.
-  static double Score(const ReportGroup& group) {
-    if (!group.growing || group.growth_bytes <= 0) return 0;
-    return static_cast<double>(group.growth_bytes) * static_cast<double>(group.live_blocks) /
-           static_cast<double>(std::max<uint64_t>(group.allocations, 1));
+  static double Score(const Judgement& judgement, const StackStats& stats) {
+    if (!judgement.growing || judgement.growth_bytes <= 0) return 0;
+    return static_cast<double>(judgement.growth_bytes) * static_cast<double>(stats.live_blocks) /
+           static_cast<double>(std::max<uint64_t>(stats.allocations, 1));
   }
 
   // What is surely a leak comes first, whatever its size.
-  static double Leaked(const ReportGroup& group) {
+  static double Leaked(const Judgement& judgement) {
     constexpr double kSure = 0.5;
-    if (!group.leaks || group.confidence < kSure) return 0;
-    return std::max(1.0, static_cast<double>(group.growth_bytes)) * group.confidence;
+    if (!judgement.leaks || judgement.diagnosis.confidence < kSure) return 0;
+    return std::max(1.0, static_cast<double>(judgement.growth_bytes)) *
+           judgement.diagnosis.confidence;
   }
 
-  bool Before(const ReportGroup& a, const ReportGroup& b) const {
-    const double a_leaked = Leaked(a), b_leaked = Leaked(b);
-    if (a_leaked != b_leaked) return a_leaked > b_leaked;
-    if (query_.order == GroupOrder::kGrowth) {
-      const double x = Score(a), y = Score(b);
-      if (x != y) return x > y;
+  bool Before(const Candidate& a, const Candidate& b) const {
+    if (a.leaked != b.leaked) return a.leaked > b.leaked;
+    if (query_.order == GroupOrder::kGrowth && a.score != b.score) return a.score > b.score;
+    if (a.counts_as_memory != b.counts_as_memory) return a.counts_as_memory;
+    if (a.live_bytes != b.live_bytes) return a.live_bytes > b.live_bytes;
+    if (a.live_blocks != b.live_blocks) return a.live_blocks > b.live_blocks;
+    const GroupKey &x = groups_[a.group], &y = groups_[b.group];
+    if (query_.merge_processes || x.owner != y.owner) {
+      const std::vector<size_t> of_a = ProcessesOf(a.group), of_b = ProcessesOf(b.group);
+      if (of_a != of_b) return of_a < of_b;
     }
-    const bool a_apart = !CountsAsMemory(a), b_apart = !CountsAsMemory(b);
-    return std::tie(a_apart, b.live_bytes, b.live_blocks, a.processes, a.domain, a.mapping,
-                    a.thread, a.frames) < std::tie(b_apart, a.live_bytes, a.live_blocks,
-                                                   b.processes, b.domain, b.mapping, b.thread,
-                                                   b.frames);
+    const auto words = [&](const GroupKey& key) {
+      return std::make_tuple(absl::string_view(DomainName(key.domain)),
+                             absl::string_view(MappingName(key.domain, key.mapping)),
+                             absl::string_view(thread_names_[key.thread]));
+    };
+    if (x.domain != y.domain || x.mapping != y.mapping || x.thread != y.thread) {
+      if (words(x) != words(y)) return words(x) < words(y);
+    }
+    const int order = frames_.paths().Compare(x.path, y.path);
+    return order != 0 ? order < 0 : a.group < b.group;
   }
 
   void AddCoverage() {
@@ -772,6 +919,10 @@ class Builder {
   std::vector<const ProcessHistory*> order_;  // by start, after the filter
   FrameTable frames_;
   std::vector<Unload> unloads_;
+  std::vector<GroupKey> groups_;
+  std::vector<Member> members_;       // by group
+  std::vector<size_t> first_member_;  // of each group, and the end of all
+  std::vector<std::string> thread_names_;
   Report report_;
 };
 

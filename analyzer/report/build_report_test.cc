@@ -224,10 +224,10 @@ TEST(BuildReport, StacksThatLookTheSameAreOneGroup) {
   ProcessHistory process;
   process.has_header = true;
   process.modules[1] = {"/bin/app", "", 0};
-  process.nodes[1] = {StackId{}, ModuleId{1}, 0x100, false};
-  process.nodes[2] = {StackId{}, ModuleId{1}, 0x108, false};
-  process.nodes[3] = {StackId{}, ModuleId{1}, 0x200, false};
-  process.nodes[4] = {StackId{}, ModuleId{1}, 0x208, false};
+  process.nodes.Set(StackId{1}, {StackId{}, ModuleId{1}, 0x100, false});
+  process.nodes.Set(StackId{2}, {StackId{}, ModuleId{1}, 0x108, false});
+  process.nodes.Set(StackId{3}, {StackId{}, ModuleId{1}, 0x200, false});
+  process.nodes.Set(StackId{4}, {StackId{}, ModuleId{1}, 0x208, false});
   for (uint32_t stack = 1; stack <= 4; ++stack) {
     process.stacks[StackKey{StackId{stack}}] = {
         .live_bytes = 10, .live_blocks = 1, .allocations = 1};
@@ -246,8 +246,8 @@ TEST(BuildReport, StacksThatLookTheSameAreOneGroup) {
 TEST(BuildReport, StacksThatRunInCirclesEnd) {
   SessionHistory session;
   ProcessHistory process;
-  process.nodes[1] = {StackId{2}, ModuleId{}, 0x1, false};
-  process.nodes[2] = {StackId{1}, ModuleId{77}, 0x2, false};
+  process.nodes.Set(StackId{1}, {StackId{2}, ModuleId{}, 0x1, false});
+  process.nodes.Set(StackId{2}, {StackId{1}, ModuleId{77}, 0x2, false});
   process.stacks[StackKey{StackId{1}}] = {.live_bytes = 10, .live_blocks = 1};
   process.stacks[StackKey{StackId{99}}] = {.live_bytes = 5, .live_blocks = 1};
   session.processes.push_back(process);

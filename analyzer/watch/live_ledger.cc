@@ -221,7 +221,8 @@ ProcessHistory LiveLedger::StacksForNaming(const std::vector<StackId>& stacks) c
   for (StackId stack : stacks) {
     for (int depth = 0; depth < 1024; ++depth) {
       const auto node = nodes_.find(static_cast<uint32_t>(stack));
-      if (node == nodes_.end() || !history.nodes.emplace(*node).second) break;
+      if (node == nodes_.end() || history.nodes.Contains(stack)) break;
+      history.nodes.Set(stack, node->second);
       const auto module = modules_.find(static_cast<uint32_t>(node->second.module));
       if (module != modules_.end()) history.modules.emplace(*module);
       stack = node->second.parent;
