@@ -5,7 +5,9 @@
 
 #include "cupti/driver_calls.h"
 #include "cupti/ledgers.h"
+#include "cupti/nvml.h"
 #include "cupti/places.h"
+#include "formats/encode.h"
 #include "preload/base/lock.h"
 #include "preload/base/signal_block.h"
 
@@ -28,6 +30,16 @@ constexpr uint64_t kSampleWaitNs = 20'000'000;
 FutexLock g_lock;  // around what follows
 constinit Ledgers g_ledgers;
 constinit Places g_places;
+
+constinit Nvml g_nvml;  // of the drain's thread, once samples have started
+// What a device's memory goes into that no allocation tells of, so far; read by the drain's thread.
+struct Hidden {
+  std::atomic<uint32_t> contexts{0};
+  std::atomic<uint64_t> modules{0};
+  std::atomic<uint64_t> module_bytes{0};
+};
+constexpr uint32_t kSampledDevices = 64;
+constinit Hidden g_hidden[kSampledDevices];
 
 // While one exists, the calling thread may use the ledgers and the trace.
 class Access {
@@ -72,7 +84,10 @@ const Places::Context* ContextOf(CUcontext context, bool created) {
   const Places::Context* const known = created ? nullptr : g_places.FindContext(context);
   if (known != nullptr) return known;
   uint32_t device = kNoDevice;
-  if (g_device_of == nullptr || g_device_of(context, &device) != CUPTI_SUCCESS) device = kNoDevice;
+  if (g_device_of(context, &device) != CUPTI_SUCCESS) device = kNoDevice;
+  if (device < kSampledDevices) {
+    g_hidden[device].contexts.fetch_add(1, std::memory_order_relaxed);
+  }
   return g_places.AddContext(context, device);
 }
 
@@ -394,6 +409,16 @@ void OnGraphExec(CUpti_CallbackId id, const CUpti_ResourceData& data,
   g_ledgers.Allocated(allocation, ~uint64_t{0});
 }
 
+// Its code takes memory on the device. Images that are loaded at their first use come one by one.
+void OnModuleLoaded(const CUpti_ResourceData& data) {
+  const auto* const module = static_cast<const CUpti_ModuleResourceData*>(data.resourceDescriptor);
+  const Places::Context* const context = ContextOf(data.context, false);
+  if (module == nullptr || context == nullptr || context->device >= kSampledDevices) return;
+  Hidden& hidden = g_hidden[context->device];
+  hidden.modules.fetch_add(1, std::memory_order_relaxed);
+  hidden.module_bytes.fetch_add(module->cubinSize, std::memory_order_relaxed);
+}
+
 void OnResource(CUpti_CallbackId id, const CUpti_ResourceData& data,
                 const OllamatraceCaller& caller) {
   switch (id) {
@@ -406,6 +431,8 @@ void OnResource(CUpti_CallbackId id, const CUpti_ResourceData& data,
         g_ledgers.ContextEnded(context->number, kNoDevice);
       }
       return;
+    case CUPTI_CBID_RESOURCE_MODULE_LOADED:
+      return OnModuleLoaded(data);
     case CUPTI_CBID_RESOURCE_GRAPHEXEC_CREATED:
     case CUPTI_CBID_RESOURCE_GRAPHEXEC_DESTROY_STARTING:
       return OnGraphExec(id, data, caller);
@@ -420,6 +447,18 @@ void OnSample() {
   if (!g_lock.LockFor(kSampleWaitNs)) return;
   g_ledgers.WriteLedgers();
   g_lock.Unlock();
+  for (uint32_t device = 0; device < kSampledDevices; ++device) {
+    const Hidden& hidden = g_hidden[device];
+    GpuSampleRecord sample;
+    sample.contexts = hidden.contexts.load(std::memory_order_relaxed);
+    if (sample.contexts == 0) continue;
+    sample.modules = hidden.modules.load(std::memory_order_relaxed);
+    sample.module_bytes = hidden.module_bytes.load(std::memory_order_relaxed);
+    sample.time_ns = g_api->now_ns();
+    if (!g_nvml.Sample(device, &sample)) continue;
+    uint8_t encoded[kGpuRecordBytes];
+    g_api->define(encoded, EncodeGpuSample(sample, encoded));
+  }
 }
 
 }  // namespace
@@ -430,7 +469,11 @@ void InitCallbacks(const OllamatraceCaptureApi* api, uint32_t session, DeviceOfC
   g_device_of = device_of;
   g_ledgers.Init(api);
   g_places.Init(api);
-  api->on_sample(OnSample);
+}
+
+void StartSamples(decltype(&cuDeviceGetPCIBusId) pci_bus_id) {
+  g_nvml.Open(pci_bus_id);
+  g_api->on_sample(OnSample);
 }
 
 __attribute__((noinline)) void CUPTIAPI OnCallback(void*, CUpti_CallbackDomain domain,

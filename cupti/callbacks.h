@@ -13,9 +13,11 @@ namespace ollamatrace::cupti {
 // CUPTI's cuptiGetDeviceId.
 using DeviceOfContext = CUptiResult(CUPTIAPI*)(CUcontext context, uint32_t* device);
 
-// Before the first callback. `session` is what api->begin answers in this process. `device_of` may
-// be nullptr: devices are not known then.
+// Before the first callback. `session` is what api->begin answers in this process.
 void InitCallbacks(const OllamatraceCaptureApi* api, uint32_t session, DeviceOfContext device_of);
+// When the callbacks are enabled: from then on there are samples, of the ledgers and of NVML.
+// `pci_bus_id` may be nullptr: none of NVML.
+void StartSamples(decltype(&cuDeviceGetPCIBusId) pci_bus_id);
 
 // CUpti_CallbackFunc.
 void CUPTIAPI OnCallback(void* user_data, CUpti_CallbackDomain domain, CUpti_CallbackId id,

@@ -56,6 +56,7 @@
 #define OLLAMATRACE_RESOURCE_CALLS(X) \
   X(CONTEXT_CREATED)                  \
   X(CONTEXT_DESTROY_STARTING)         \
+  X(MODULE_LOADED)                    \
   X(GRAPHEXEC_CREATED)                \
   X(GRAPHEXEC_DESTROY_STARTING)
 

@@ -62,15 +62,28 @@ const OllamatraceCaptureApi* FindApi() {
   return find == nullptr ? nullptr : find(OLLAMATRACE_CAPTURE_API_VERSION);
 }
 
+// The driver that is starting. It stays loaded: it has loaded this.
+struct Driver {
+  decltype(&cuDriverGetVersion) get_version = nullptr;
+  decltype(&cuDeviceGetPCIBusId) pci_bus_id = nullptr;
+};
+
+Driver FindDriver() {
+  Driver driver;
+  void* const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+  if (library == nullptr) return driver;
+  driver.get_version =
+      reinterpret_cast<decltype(&cuDriverGetVersion)>(dlsym(library, "cuDriverGetVersion"));
+  driver.pci_bus_id =
+      reinterpret_cast<decltype(&cuDeviceGetPCIBusId)>(dlsym(library, "cuDeviceGetPCIBusId"));
+  dlclose(library);
+  return driver;
+}
+
 // 0: not known.
-int DriverVersion() {
-  void* const driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
-  if (driver == nullptr) return 0;
-  const auto get =
-      reinterpret_cast<decltype(&cuDriverGetVersion)>(dlsym(driver, "cuDriverGetVersion"));
+int VersionOf(const Driver& driver) {
   int version = 0;
-  if (get == nullptr || get(&version) != CUDA_SUCCESS) version = 0;
-  dlclose(driver);
+  if (driver.get_version == nullptr || driver.get_version(&version) != CUDA_SUCCESS) return 0;
   return version;
 }
 
@@ -178,7 +191,8 @@ void Initialize() {
   if (wanted != nullptr && TextEquals(wanted, "off")) return;
   static char own_folder[kMaxPath];
   OwnFolder(own_folder);
-  FindCupti(wanted, own_folder, DriverVersion(), &g_found);
+  const Driver driver = FindDriver();
+  FindCupti(wanted, own_folder, VersionOf(driver), &g_found);
   if (g_found.handle == nullptr) {
     return Unavailable("no libcupti was found (OLLAMATRACE_CUPTI can name one)", g_found.tried);
   }
@@ -188,6 +202,7 @@ void Initialize() {
   }
   __cxa_atexit([](void*) { OnProcessExit(); }, nullptr, nullptr);
   pthread_atfork(nullptr, nullptr, OnForkInChild);
+  StartSamples(driver.pci_bus_id);
   g_api->capture_state(static_cast<uint32_t>(GpuCaptureState::kActive), "", g_found.path);
 }
 

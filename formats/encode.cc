@@ -305,6 +305,9 @@ size_t EncodeGpuSample(const GpuSampleRecord& record, uint8_t* out) {
   p = PutVarint(p, record.process_bytes + 1);
   p = PutVarint(p, record.used_bytes + 1);
   p = PutVarint(p, record.total_bytes + 1);
+  p = PutVarint(p, record.contexts);
+  p = PutVarint(p, record.modules);
+  p = PutVarint(p, record.module_bytes);
   return Close(Tag::kGpuSample, out, p);
 }
 

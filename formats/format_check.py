@@ -51,7 +51,7 @@ RECORDS = {
     0xA2: ("gpu_failure", "t:n kind:b domain:b status:w size:n stack:w"),
     0xA3: ("gpu_implicit", "t:n context:w domain:b stack:w blocks:n bytes:n"),
     0xA4: ("gpu_ledger", "t:n device:d domain:b live_bytes:n live_blocks:n peak_bytes:n"),
-    0xA5: ("gpu_sample", "t:n device:d process_bytes:g used_bytes:g total_bytes:g"),
+    0xA5: ("gpu_sample", "t:n device:d process_bytes:g used_bytes:g total_bytes:g contexts:n modules:n module_bytes:n"),
 }
 RECORDS = {tag: (name, [tuple(field.split(":")) for field in fields.split()])
            for tag, (name, fields) in RECORDS.items()}

@@ -81,6 +81,10 @@ struct GpuSampleRecord {
   uint64_t process_bytes = kUnknownGauge;  // used on the device by this process
   uint64_t used_bytes = kUnknownGauge;     // by all
   uint64_t total_bytes = kUnknownGauge;
+  // What takes memory that no allocation tells of, so far, by this process on the device.
+  uint32_t contexts = 0;      // created
+  uint64_t modules = 0;       // of device code, loaded
+  uint64_t module_bytes = 0;  // of their images
 };
 
 }  // namespace ollamatrace

@@ -418,6 +418,9 @@ absl::Status RecordDecoder::DecodePayload(uint8_t tag, Cursor& in) {
       record.process_bytes = in.Number() - 1;  // 0 is kUnknownGauge
       record.used_bytes = in.Number() - 1;
       record.total_bytes = in.Number() - 1;
+      record.contexts = in.Number32();
+      record.modules = in.Number();
+      record.module_bytes = in.Number();
       if (in.ok()) visitor_.OnGpuSample(record);
       break;
     }

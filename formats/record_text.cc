@@ -171,8 +171,10 @@ void RecordText::OnGpuLedger(const GpuLedgerRecord& record) {
 
 void RecordText::OnGpuSample(const GpuSampleRecord& record) {
   line_(absl::StrCat("gpu_sample t=", record.time_ns, " device=", Device(record.device),
-                     " process_bytes=", Gauge(record.process_bytes), " used_bytes=",
-                     Gauge(record.used_bytes), " total_bytes=", Gauge(record.total_bytes)));
+                     " process_bytes=", Gauge(record.process_bytes),
+                     " used_bytes=", Gauge(record.used_bytes),
+                     " total_bytes=", Gauge(record.total_bytes), " contexts=", record.contexts,
+                     " modules=", record.modules, " module_bytes=", record.module_bytes));
 }
 
 void RecordText::OnEnd(const EndRecord& record) {

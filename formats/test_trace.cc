@@ -170,8 +170,9 @@ void AddEveryRecord(TraceBuilder& builder) {
   builder.Add(GpuLedgerRecord{3006, 0, Domain::kPool, 100, 2, 300});
   builder.Add(
       GpuLedgerRecord{kMax64, kMax32 - 1, static_cast<Domain>(255), kMax64, kMax64, kMax64});
-  builder.Add(GpuSampleRecord{3007, 0, 1 << 20, 0, kUnknownGauge});
-  builder.Add(GpuSampleRecord{kMax64, kNoDevice, kMax64 - 1, kMax64 - 1, kMax64 - 1});
+  builder.Add(GpuSampleRecord{3007, 0, 1 << 20, 0, kUnknownGauge, 1, 20, 3 << 20});
+  builder.Add(GpuSampleRecord{kMax64, kNoDevice, kMax64 - 1, kMax64 - 1, kMax64 - 1, kMax32, kMax64,
+                              kMax64});
   builder.Add(FreeRecord{4000, ThreadId{1}, Domain::kHeap, 0x5555000030});
   builder.Add(ThreadEndRecord{ThreadId{1}, 4001});
   builder.Add(ThreadEndRecord{ThreadId{kMax32}, kMax64});

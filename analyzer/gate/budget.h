@@ -25,12 +25,13 @@ enum class BudgetKind : size_t {
   kRetainedAfterUnload,
   kRecoveryTime,
   kGpuGrowthPerHour,
+  kGpuResidualPerHour,
   kOpenFilesGrowth,
   kPeak,
   kRssGrowth,
   kFragmentation,
 };
-inline constexpr size_t kBudgetKinds = 13;
+inline constexpr size_t kBudgetKinds = 14;
 
 enum class BudgetUnit { kBytes, kSeconds, kShare, kConfidence, kCount };
 

@@ -266,6 +266,30 @@ TEST(Check, IdleGrowthGpuFilesPeakRssAndFragmentation) {
   EXPECT_EQ(Find(result, "gpu-growth-per-hour").culprits.at(0).group, 1u);
 }
 
+TEST(Check, GpuResidual) {
+  Sessions session;
+  session.AddTotals();
+  Report& report = session.report_;
+  EXPECT_EQ(Find(CheckAlone(report), "gpu-residual-per-hour").outcome, Outcome::kNotMeasured);
+  ReportGpuDevice device;
+  device.residual = {.first = 0, .last = 1 << 30, .seconds = 59, .per_hour = 1e9};
+  device.residual->per_hour_low = 11 << 20;
+  device.residual->stages = {{"graphs", 7, 1 << 30}};
+  report.processes[0].gpu.devices = {device};
+  CheckResult result = CheckAlone(report);
+  EXPECT_EQ(Find(result, "gpu-residual-per-hour").outcome, Outcome::kNotMeasured);
+  EXPECT_THAT(Find(result, "gpu-residual-per-hour").message, HasSubstr("too short"));
+  report.processes[0].gpu.devices[0].residual->seconds = 60;
+  result = CheckAlone(report);
+  EXPECT_EQ(Find(result, "gpu-residual-per-hour").outcome, Outcome::kBroken);
+  EXPECT_EQ(*Find(result, "gpu-residual-per-hour").value, 1e9);
+  EXPECT_THAT(Find(result, "gpu-residual-per-hour").explanation,
+              Contains("1.0 GiB came with graphs"));
+  // Only what is sure breaks.
+  report.processes[0].gpu.devices[0].residual->per_hour_low = 9 << 20;
+  EXPECT_EQ(Find(CheckAlone(report), "gpu-residual-per-hour").outcome, Outcome::kKept);
+}
+
 TEST(Check, NamedStacks) {
   Sessions session;
   session.Add("app::Cache::Insert", "cache", [](double) { return 3 * kMiB; });
@@ -442,7 +466,7 @@ TEST(CheckRenderers, Json) {
 TEST(CheckRenderers, JunitHasNoForbiddenCharacters) {
   const Rendered rendered;
   const std::string xml = CheckAsJunit(rendered.view);
-  EXPECT_THAT(xml, HasSubstr("<testsuite name=\"ses&lt;sion\" tests=\"10\" failures=\"2\""));
+  EXPECT_THAT(xml, HasSubstr("<testsuite name=\"ses&lt;sion\" tests=\"11\" failures=\"2\""));
   EXPECT_THAT(xml, HasSubstr("file=\"a:b,c%.cc\" line=\"31\""));
   EXPECT_THAT(xml, HasSubstr("f&lt;&quot;'&amp;|`_*\n??%0A]]&gt;"));
   EXPECT_EQ(xml.find('\xff'), std::string::npos);

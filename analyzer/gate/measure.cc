@@ -71,6 +71,7 @@ class Measurer {
     MeasureMemoryPerRequest();
     MeasureGrowthPerHour(Kind::kHost, result_[BudgetKind::kGrowthPerHour]);
     MeasureGrowthPerHour(Kind::kGpu, result_[BudgetKind::kGpuGrowthPerHour]);
+    MeasureGpuResidual();
     MeasureIdle();
     MeasureRetainedAfterLoad();
     MeasureUnloads();
@@ -271,6 +272,39 @@ class Measurer {
     LiveCurve curve = CountedCurve(range, kind);
     for (const double moment : curve.seconds) curve.x.push_back(moment / 3600);
     MeasureSlope(curve, range, kind, measured);
+  }
+
+  // Of the process and device whose residual grows most surely.
+  void MeasureGpuResidual() {
+    Measurement& measured = result_[BudgetKind::kGpuResidualPerHour];
+    measured.why_not = "NVML told of no GPU memory of this session's processes";
+    for (const ReportProcess& process : report_.processes) {
+      for (const ReportGpuDevice& device : process.gpu.devices) {
+        if (!device.residual) continue;
+        const ReportResidual& residual = *device.residual;
+        if (!residual.per_hour || residual.seconds < kLeastSecondsForHours) {
+          if (!measured.value) {
+            measured.why_not =
+                absl::StrCat("too short: NVML told for ", FormatSeconds(residual.seconds),
+                             ", a rate by hour needs ", FormatSeconds(kLeastSecondsForHours));
+          }
+          continue;
+        }
+        const double sure = std::max(0.0, residual.per_hour_low);
+        if (measured.value && sure <= measured.sure) continue;
+        measured.value = std::max(0.0, *residual.per_hour);
+        measured.sure = sure;
+        measured.explanation = {absl::StrCat("GPU ", device.device, " of ", process.name, " [",
+                                             process.pid, "], ",
+                                             Bytes(static_cast<double>(residual.last)), " now")};
+        for (const ReportResidualStage& stage : residual.stages) {
+          if (stage.bytes <= 0) continue;
+          measured.explanation.push_back(
+              absl::StrCat(Bytes(static_cast<double>(stage.bytes)), " came with ",
+                           stage.stage == "other" ? "nothing that was seen" : stage.stage));
+        }
+      }
+    }
   }
 
   void MeasureIdle() {

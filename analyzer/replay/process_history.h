@@ -141,6 +141,14 @@ struct ImplicitFrees {
   uint64_t bytes = 0;
 };
 
+// A look of NVML's, with what the trace knew at that moment.
+struct GpuPoint {
+  GpuSampleRecord sample;
+  // On the device, by the ledgers: all but managed memory, of which it is not known where it is.
+  uint64_t traced_bytes = 0;
+  uint64_t graphs = 0;  // executable ones that are live
+};
+
 struct GpuCapture {
   GpuCaptureState state = GpuCaptureState::kUnavailable;
   std::string reason;
@@ -156,7 +164,9 @@ struct GpuHistory {
   uint64_t failed_allocations = 0;
   uint64_t failed_frees = 0;
   std::map<std::pair<uint32_t, Domain>, ImplicitFrees> implicit;  // by stack and domain
-  std::vector<GpuSampleRecord> samples;
+  std::map<uint32_t, std::vector<GpuPoint>> points;  // by device, by time; decimated when long
+  // 2 MiB pages that live blocks of the device domain fill in part, by device: an estimate.
+  std::map<uint32_t, uint64_t> rounding_bytes;
 };
 
 enum class ProcessEnd { kRunning, kExited, kKilled, kExec, kStopped };

@@ -15,6 +15,7 @@ namespace {
 constexpr size_t kMaxTimelinePoints = 4096;
 constexpr size_t kMaxMessages = 200;
 constexpr size_t kMaxGpuFailures = 1000;
+constexpr size_t kMaxGpuDevices = 256;
 
 absl::string_view View(const Text& text) {
   return text.data == nullptr ? absl::string_view() : absl::string_view(text.data, text.size);
@@ -494,14 +495,45 @@ void Replay::OnGpuLedger(const GpuLedgerRecord& ledger) {
 void Replay::OnGpuSample(const GpuSampleRecord& sample) {
   if (!InWindow(sample.time_ns)) return;
   Saw(sample.time_ns);
-  std::vector<GpuSampleRecord>& samples = history_.gpu.samples;
-  if (gpu_samples_++ % gpu_sample_stride_ != 0) return;
-  if (samples.size() == kMaxTimelinePoints) {
-    for (size_t i = 0; 2 * i < kMaxTimelinePoints; ++i) samples[i] = samples[2 * i];
-    samples.resize(kMaxTimelinePoints / 2);
-    gpu_sample_stride_ *= 2;
+  GpuPoint point;
+  point.sample = sample;
+  for (const auto& [key, ledger] : history_.gpu.ledgers) {
+    const auto& [domain, device] = key;
+    if (device != sample.device) continue;
+    if (domain == Domain::kGraphExec) point.graphs = ledger.live_blocks;
+    if (!IsOnDevice(domain) || domain == Domain::kManaged) continue;
+    AddTo(point.traced_bytes, ledger.live_bytes);
   }
-  samples.push_back(sample);
+  std::vector<GpuPoint>& points = history_.gpu.points[sample.device];
+  if (history_.gpu.points.size() > kMaxGpuDevices) {
+    history_.gpu.points.erase(sample.device);
+    return;
+  }
+  // Of many, every second one stays; the last one always.
+  if (points.size() == kMaxTimelinePoints) {
+    for (size_t i = 0; 2 * i < kMaxTimelinePoints; ++i) points[i] = points[2 * i];
+    points.resize(kMaxTimelinePoints / 2);
+  }
+  points.push_back(point);
+}
+
+// cudaMalloc takes whole pages from the driver: large blocks have their own, small ones share them.
+void Replay::EstimateRounding() {
+  constexpr uint64_t kPage = 2 << 20;
+  constexpr uint64_t kShared = 1 << 20;  // smaller blocks are taken to share pages
+  const auto blocks = others_.find(Domain::kDevice);
+  if (blocks == others_.end()) return;
+  std::map<uint32_t, uint64_t> small;
+  for (const auto& [address, block] : blocks->second) {
+    if (block.size < kShared) {
+      AddTo(small[block.device], block.size);
+    } else {
+      AddTo(history_.gpu.rounding_bytes[block.device], (kPage - block.size % kPage) % kPage);
+    }
+  }
+  for (const auto& [device, bytes] : small) {
+    AddTo(history_.gpu.rounding_bytes[device], (kPage - bytes % kPage) % kPage);
+  }
 }
 
 // The Free of a call that failed, and the Alloc that put its block back, were no calls.
@@ -648,6 +680,7 @@ ProcessHistory Replay::Finish(const ReadSummary& summary) {
   SettleAxes();
   FoldCounters();
   TakeBackFailedFrees();
+  EstimateRounding();
   LookAtBlocks();
   SettleLayout();
   ForgetPinnedMappings();

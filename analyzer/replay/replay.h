@@ -111,6 +111,7 @@ class Replay : public TraceVisitor {
 
   uint32_t DeviceOf(StackId stack) const;
   void TakeBackFailedFrees();
+  void EstimateRounding();
   void ForgetPinnedMappings();
   void FoldCounters();
   // What survives, block by block.

@@ -14,6 +14,22 @@ Json OrNull(const std::optional<T>& value) {
 
 Json OrNull(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
 
+Json ResidualJson(const ReportResidual& residual) {
+  Json stages = Json::array();
+  for (const ReportResidualStage& one : residual.stages) {
+    stages.push_back({{"stage", one.stage}, {"count", one.count}, {"bytes", one.bytes}});
+  }
+  const auto rate = [&](double bytes) {
+    return residual.per_hour ? Json(std::round(bytes)) : Json(nullptr);
+  };
+  return {{"first", residual.first},
+          {"last", residual.last},
+          {"bytes_per_hour", rate(residual.per_hour.value_or(0))},
+          {"bytes_per_hour_low", rate(residual.per_hour_low)},
+          {"bytes_per_hour_high", rate(residual.per_hour_high)},
+          {"stages", stages}};
+}
+
 }  // namespace
 
 Json GpuLedgersJson(const ReportGpu& gpu) {
@@ -29,9 +45,25 @@ Json GpuLedgersJson(const ReportGpu& gpu) {
          {"allocations", one.allocations},
          {"frees", one.frees},
          {"implicitly_freed",
-          {{"blocks", one.implicitly_freed_blocks}, {"bytes", one.implicitly_freed_bytes}}}});
+          {{"blocks", one.implicitly_freed_blocks}, {"bytes", one.implicitly_freed_bytes}}},
+         {"rounding_bytes", OrNull(one.rounding_bytes)}});
   }
   return ledgers;
+}
+
+Json GpuDevicesJson(const ReportGpu& gpu) {
+  Json devices = Json::array();
+  for (const ReportGpuDevice& one : gpu.devices) {
+    devices.push_back({{"device", one.device},
+                       {"samples", one.samples},
+                       {"total_bytes", OrNull(one.total)},
+                       {"used_bytes", OrNull(one.used)},
+                       {"process_bytes", OrNull(one.process)},
+                       {"traced_bytes", one.traced},
+                       {"module_bytes", one.module_bytes},
+                       {"residual", one.residual ? ResidualJson(*one.residual) : Json(nullptr)}});
+  }
+  return devices;
 }
 
 Json GpuCaptureJson(const ReportGpu& gpu) {

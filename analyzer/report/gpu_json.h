@@ -8,6 +8,8 @@
 namespace ollamatrace {
 
 nlohmann::ordered_json GpuLedgersJson(const ReportGpu& gpu);
+// What NVML has seen.
+nlohmann::ordered_json GpuDevicesJson(const ReportGpu& gpu);
 // What became of the capture, and the calls that failed.
 nlohmann::ordered_json GpuCaptureJson(const ReportGpu& gpu);
 

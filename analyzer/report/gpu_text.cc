@@ -50,6 +50,57 @@ void AddLedgers(const ReportGpu& gpu, std::vector<std::string>& lines) {
   }
 }
 
+std::string Signed(double bytes) { return absl::StrCat(bytes < 0 ? "" : "+", FormatBytes(bytes)); }
+
+std::string StageText(const ReportResidualStage& one) {
+  const std::string bytes = FormatBytes(static_cast<double>(one.bytes));
+  if (one.stage == "context") {
+    return absl::StrCat(bytes, " with ", one.count == 1 ? "the context" : "contexts");
+  }
+  if (one.stage == "library") return absl::StrCat(bytes, " at the first use of libraries");
+  if (one.stage == "modules") {
+    return absl::StrCat(bytes, " with ", FormatCount(one.count),
+                        one.count == 1 ? " module of code" : " modules of code");
+  }
+  if (one.stage == "graphs") return absl::StrCat(bytes, " with executable graphs");
+  return absl::StrCat(bytes, " with nothing that was seen");
+}
+
+void AddResidual(const ReportResidual& residual, std::vector<std::string>& lines) {
+  lines.push_back(absl::StrCat(
+      "    not traced (no leak by itself): ", FormatBytes(static_cast<double>(residual.last)),
+      ", at first ", FormatBytes(static_cast<double>(residual.first)),
+      residual.per_hour ? absl::StrCat(", ", Signed(*residual.per_hour), " per hour") : ""));
+  std::string came;
+  for (const ReportResidualStage& one : residual.stages) {
+    if (one.bytes == 0) continue;
+    absl::StrAppend(&came, came.empty() ? "      came: " : ", ", StageText(one));
+  }
+  if (!came.empty()) lines.push_back(came);
+}
+
+void AddDevices(const ReportGpu& gpu, std::vector<std::string>& lines) {
+  for (const ReportGpuDevice& one : gpu.devices) {
+    std::string line = absl::StrCat("  GPU ", one.device, " by NVML: ");
+    if (one.used && one.total) {
+      absl::StrAppend(&line, Bytes(*one.used), " of ", Bytes(*one.total), " in use, ");
+    }
+    absl::StrAppend(&line, one.process ? absl::StrCat(Bytes(*one.process), " by this process, ",
+                                                      Bytes(one.traced), " of it traced")
+                                       : "how much of it by this process is not known");
+    lines.push_back(line);
+    if (one.residual) AddResidual(*one.residual, lines);
+  }
+}
+
+void AddRounding(const ReportGpu& gpu, std::vector<std::string>& lines) {
+  for (const ReportGpuLedger& one : gpu.ledgers) {
+    if (one.rounding_bytes.value_or(0) == 0) continue;
+    lines.push_back(absl::StrCat("  GPU ", DeviceText(one.device), ": ", Bytes(*one.rounding_bytes),
+                                 " more where cudaMalloc rounds to pages of 2 MiB (estimated)"));
+  }
+}
+
 // What physical memory, its mappings and the addresses reserved for them are to each other.
 void AddVirtual(const ReportGpu& gpu, std::vector<std::string>& lines) {
   uint64_t physical = 0, mapped = 0, reserved = 0;
@@ -94,6 +145,8 @@ std::vector<std::string> GpuText(const ReportProcess& process) {
                                gpu.where.empty() ? "" : absl::StrCat(" by ", Clean(gpu.where))));
   if (!gpu.ledgers.empty()) AddLedgers(gpu, lines);
   AddVirtual(gpu, lines);
+  AddRounding(gpu, lines);
+  AddDevices(gpu, lines);
   AddFailures(gpu, lines);
   return lines;
 }

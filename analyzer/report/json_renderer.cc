@@ -123,6 +123,7 @@ Json ProcessJson(const Report& report, size_t index) {
             {"frees", host.frees},
             {"standard_error", ErrorsJson(host.errors)}}},
           {"gpu", GpuLedgersJson(process.gpu)},
+          {"gpu_devices", GpuDevicesJson(process.gpu)},
           {"gpu_capture", GpuCaptureJson(process.gpu)},
           {"scan", ScanJson(process.scan)},
           {"domains", domains},

@@ -42,6 +42,7 @@ int main() {
   FIELD(CUpti_ResourceData, context);
   FIELD(CUpti_ResourceData, resourceDescriptor);
   FIELD(CUpti_GraphData, graphExec);
+  FIELD(CUpti_ModuleResourceData, cubinSize);
   FIELD(cuMemAlloc_v2_params, dptr);
   FIELD(cuMemAlloc_v2_params, bytesize);
   FIELD(cuMemAllocPitch_v2_params, pPitch);

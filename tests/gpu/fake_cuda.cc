@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -137,6 +138,15 @@ void TellGraph(CUpti_CallbackId id, CUgraphExec exec) {
   if (g_call != nullptr) g_call(CUPTI_CB_DOMAIN_RESOURCE, id, &data);
 }
 
+void TellModule(size_t size) {
+  CUpti_ModuleResourceData module = {};
+  module.cubinSize = size;
+  CUpti_ResourceData data = {};
+  data.context = t_context;
+  data.resourceDescriptor = &module;
+  if (g_call != nullptr) g_call(CUPTI_CB_DOMAIN_RESOURCE, CUPTI_CBID_RESOURCE_MODULE_LOADED, &data);
+}
+
 template <typename Handle>
 Handle As(uint64_t value) {
   return reinterpret_cast<Handle>(value);
@@ -156,6 +166,7 @@ extern "C" {
 void FakeCudaFailNext(int status) { t_next_status = static_cast<CUresult>(status); }
 void FakeCudaDieInNext() { t_dies = true; }
 void FakeCudaNestNext() { t_nests = true; }
+void FakeCudaLoadModule(size_t size) { TellModule(size); }
 
 CUresult cuInit(unsigned) {
   if (g_initialized) return CUDA_SUCCESS;
@@ -169,6 +180,11 @@ CUresult cuInit(unsigned) {
 CUresult cuDriverGetVersion(int* version) {
   const char* const told = std::getenv("FAKE_DRIVER");
   *version = told == nullptr ? CUDA_VERSION : std::atoi(told);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceGetPCIBusId(char* id, int size, CUdevice device) {
+  snprintf(id, static_cast<size_t>(size), "0000:%02x:00.0", static_cast<unsigned>(device));
   return CUDA_SUCCESS;
 }
 

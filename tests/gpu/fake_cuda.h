@@ -11,6 +11,8 @@ extern "C" {
 void FakeCudaFailNext(int status);
 void FakeCudaDieInNext();
 void FakeCudaNestNext();
+// A module of device code of that size is loaded in the current context.
+void FakeCudaLoadModule(size_t size);
 // cuCtxCreate, whose parameters differ between CUDA 12 and 13.
 CUresult FakeCudaCreateContext(CUcontext* context, int device);
 }

@@ -1,15 +1,22 @@
 // Makes the driver's calls that a script asks for: gpu_script FILE. A line is a command:
 //
-//   init | context NAME DEVICE | current NAME | destroy NAME | reset DEVICE
-//   device|managed|pinned|pool|reserve|import NAME SIZE      pitch NAME WIDTH HEIGHT
-//   free|free-host|free-async|unreserve|close NAME           array NAME WIDTH HEIGHT, free-array
-//   NAME register|unregister NAME SIZE                            of memory of malloc create NAME
-//   SIZE DEVICE | release NAME | retain NAME     physical memory map NAME AT OFFSET HANDLE SIZE |
-//   unmap AT OFFSET SIZE    at an address that was reserved node NAME GRAPH SIZE | free-graph GRAPH
-//   | exec NAME | free-exec NAME fail STATUS | nest | die                                 the next
-//   call threads COUNT TIMES SIZE                                 each allocates, and frees all but
-//   its last churn TIMES SIZE                                         pool blocks that die at once
-//   fork | kill | print TEXT | load LIBRARY
+//   init, context NAME DEVICE, current NAME, destroy NAME, reset DEVICE
+//   device|managed|pinned|pool|reserve|import NAME SIZE
+//   pitch|array NAME WIDTH HEIGHT
+//   free|free-host|free-async|free-array|close NAME, unreserve NAME SIZE
+//   register NAME SIZE, unregister NAME         memory of malloc
+//   create NAME SIZE DEVICE, release|retain NAME
+//   map NAME AT OFFSET HANDLE SIZE              at an address that was reserved
+//   unmap AT OFFSET SIZE
+//   graph NAME, node NAME GRAPH SIZE, free-graph GRAPH
+//   exec NAME, free-exec NAME
+//   module NAME SIZE, cublas NAME SIZE
+//   fail STATUS, nest, die                      the next call
+//   threads COUNT TIMES SIZE                    each frees all but its last
+//   churn TIMES SIZE                            blocks of a pool that die at once
+//   uses BYTES                                  what NVML tells of this process
+//   looks COUNT                                 waits until NVML was asked so often once more
+//   fork, kill, print TEXT, load LIBRARY
 //
 // The functions that make the calls are the frames that the tests look for.
 
@@ -104,6 +111,8 @@ class Script {
     if (command == "fail") return FakeCudaFailNext(static_cast<int>(Take(words))), true;
     if (command == "reset") return cuDevicePrimaryCtxReset(static_cast<int>(Take(words))), true;
     if (command == "threads") return Threads(words), true;
+    if (command == "looks") return AwaitLooks(Take(words)), true;
+    if (command == "uses") return Use(Take(words)), true;
     if (command == "churn") return Churn(words), true;
     words >> name;
     if (command == "print") return std::cout << name << "\n", true;
@@ -132,6 +141,8 @@ class Script {
   }
 
   bool Allocate(const std::string& command, const std::string& name, std::istringstream& words) {
+    if (command == "module") return FakeCudaLoadModule(Take(words)), true;
+    if (command == "cublas") return Cublas(Address(name), Take(words)), true;
     if (command == "device") return AllocDevice(Address(name), Take(words)), true;
     if (command == "managed") return AllocManaged(Address(name), Take(words)), true;
     if (command == "pinned") return AllocPinned(As<void*>(name), Take(words)), true;
@@ -209,6 +220,36 @@ class Script {
       AllocPool(&address, size, nullptr);
       cuMemFreeAsync(address, nullptr);
     }
+  }
+
+  // Of a library that is loaded: nullptr when it is not.
+  template <typename Function>
+  static Function* Find(const char* library, const char* name) {
+    void* const handle = dlopen(library, RTLD_NOW | RTLD_NOLOAD);
+    return handle == nullptr ? nullptr : reinterpret_cast<Function*>(dlsym(handle, name));
+  }
+
+  static void AwaitLooks(uint64_t count) {
+    const auto looks = Find<uint64_t()>("libnvidia-ml.so.1", "FakeNvmlLooks");
+    if (looks == nullptr) return;
+    const uint64_t last = looks() + count;
+    // The library's thread starts at an allocation of a process that is no longer young.
+    for (int i = 0; looks() < last; ++i) {
+      if (i == 30000) std::abort();
+      void* volatile block = std::malloc(32);
+      std::free(block);
+      usleep(1000);
+    }
+  }
+
+  static void Use(uint64_t bytes) {
+    if (const auto use = Find<void(uint64_t)>("libnvidia-ml.so.1", "FakeNvmlUse")) use(bytes);
+  }
+
+  static void Cublas(CUdeviceptr* workspace, size_t size) {
+    constexpr const char* kLibrary = "libcublas.so." FAKE_MAJOR;
+    dlopen(kLibrary, RTLD_NOW | RTLD_LOCAL);
+    Find<CUresult(CUdeviceptr*, size_t)>(kLibrary, "FakeCublasCreate")(workspace, size);
   }
 
   static void Fork() {
