@@ -75,14 +75,14 @@ std::map<uint32_t, std::vector<uint64_t>> FirstUses(const ProcessHistory& histor
     const GpuPlace* const place = IsGpu(key.domain) ? history.PlaceOf(key.stack) : nullptr;
     if (place == nullptr || stats.first_ns == kNever) continue;
     size_t depth = 0;
-    auto node = history.nodes.find(static_cast<uint32_t>(key.stack));
-    for (; node != history.nodes.end() && depth < kMaxStackDepth; ++depth) {
-      const auto module = history.modules.find(static_cast<uint32_t>(node->second.module));
+    auto node = history.nodes.Find(key.stack);
+    for (; node && depth < kMaxStackDepth; ++depth) {
+      const auto module = history.modules.find(static_cast<uint32_t>(node->module));
       if (module != history.modules.end() && KeepsDeviceMemory(module->second.path)) {
         const auto use = first.emplace(std::pair(place->device, module->second.path), kNever).first;
         use->second = std::min(use->second, stats.first_ns);
       }
-      node = history.nodes.find(static_cast<uint32_t>(node->second.parent));
+      node = history.nodes.Find(node->parent);
     }
   }
   std::map<uint32_t, std::vector<uint64_t>> times;
