@@ -13,7 +13,8 @@ constexpr size_t BucketsBefore(int table) {
   return ((size_t{1} << Bits(table)) - (size_t{1} << kFirstBits)) / 3;
 }
 
-// A counter that reached its top never comes down again: how many it stands for is not known.
+// A counter that reached its top never comes down again: how many it stands for is not known. A
+// counter that is too high costs time alone.
 void Raise(std::atomic<uint8_t>* cell) {
   uint8_t count = cell->load(std::memory_order_relaxed);
   while (count != kStuck && !cell->compare_exchange_weak(count, static_cast<uint8_t>(count + 1),
@@ -35,10 +36,15 @@ size_t SampledBlocks::TableBytes() { return BucketsBefore(kTables) * sizeof(Buck
 
 void SampledBlocks::Init(void* memory) { tables_ = static_cast<Bucket*>(memory); }
 
+void SampledBlocks::Suspect(const void* block) {
+  cells_[Cell(Address(block))].store(kStuck, std::memory_order_relaxed);
+}
+
 void SampledBlocks::Clear() {
   // Only what is set is written: the other pages stay untouched.
   for (auto& cell : cells_) {
-    if (cell.load(std::memory_order_relaxed) != 0) cell.store(0, std::memory_order_relaxed);
+    const uint8_t count = cell.load(std::memory_order_relaxed);
+    if (count != 0 && count != kStuck) cell.store(0, std::memory_order_relaxed);
   }
   tables_ = nullptr;
 }

@@ -39,6 +39,9 @@ class SampledBlocks {
   // `memory`: TableBytes of zeros, aligned to 64; it must outlive the last use. Before any other
   // call but MayContain.
   void Init(void* memory);
+  // For blocks that are none of the allocator's: MayContain says true from now on, and Clear
+  // does not change that.
+  void Suspect(const void* block);
   // Empty again, as after construction. No other thread is there (a fork child).
   void Clear();
 
@@ -57,10 +60,10 @@ class SampledBlocks {
   static_assert(sizeof(Bucket) == 64);
 
   static uint64_t Address(const void* block) { return reinterpret_cast<uint64_t>(block); }
-  // Neighbours share a cache line; what lies 2 MiB apart is shuffled against each other, so that
-  // blocks at the same place of different pages do not meet in the same cells.
+  // A cell is for what lies in the same 64 bytes, so a line of cells is touched no more often than
+  // a page of blocks; and for what lies there 8 MiB further, and so on.
   static uint32_t Cell(uint64_t address) {
-    return static_cast<uint32_t>((address >> 4 ^ address >> 21) & (kCells - 1));
+    return static_cast<uint32_t>(address >> 6) & (kCells - 1);
   }
 
   Bucket* BucketIn(int table, uint64_t address) const;

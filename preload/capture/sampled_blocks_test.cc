@@ -73,6 +73,29 @@ TEST_F(SampledBlocksTest, NullIsNotThere) {
   EXPECT_FALSE(blocks_->Remove(nullptr));
 }
 
+// Two blocks of 32 bytes often lie in the same 64.
+TEST_F(SampledBlocksTest, NeighboursAreToldApart) {
+  ASSERT_TRUE(blocks_->Add(At(0x5000)));
+  EXPECT_TRUE(blocks_->MayContain(At(0x5020)));
+  EXPECT_FALSE(Take(0x5020));
+  ASSERT_TRUE(blocks_->Add(At(0x5020)));
+  EXPECT_TRUE(Take(0x5000));
+  EXPECT_FALSE(Take(0x5000));
+  EXPECT_TRUE(Take(0x5020));
+  EXPECT_FALSE(blocks_->MayContain(At(0x5000)));
+}
+
+TEST_F(SampledBlocksTest, ASuspectStaysOne) {
+  blocks_->Suspect(At(0x5000));
+  EXPECT_TRUE(blocks_->MayContain(At(0x5000)));
+  EXPECT_FALSE(Take(0x5000));
+  ASSERT_TRUE(blocks_->Add(At(0x5010)));
+  EXPECT_TRUE(Take(0x5010));
+  EXPECT_TRUE(blocks_->MayContain(At(0x5000)));
+  blocks_->Clear();
+  EXPECT_TRUE(blocks_->MayContain(At(0x5000)));
+}
+
 TEST_F(SampledBlocksTest, AddingTwiceIsAddingOnce) {
   EXPECT_TRUE(blocks_->Add(At(0x5000)));
   EXPECT_TRUE(blocks_->Add(At(0x5000)));

@@ -1,5 +1,7 @@
 #include "preload/capture/stack_table.h"
 
+#include "preload/base/sys.h"
+
 namespace ollamatrace {
 namespace {
 
@@ -21,9 +23,10 @@ size_t StackTable::Bytes() {
   return lines * sizeof(StackIdLine);
 }
 
-void StackTable::Init(Journal* journal, void* memory) {
+void StackTable::Init(Journal* journal, void* memory, uint32_t seen_lines) {
   journal_ = journal;
   seen_ = static_cast<StackIdLine*>(memory);
+  seen_mask_ = seen_lines - 1;
   top_.store(0, std::memory_order_relaxed);
   StackIdLine* lines = seen_ + kSeenLines;
   uint32_t from = 0;
@@ -32,6 +35,10 @@ void StackTable::Init(Journal* journal, void* memory) {
     lines += size_t{1} << kLevelBits[i];
     from += StackIdLine::kWords / 2 << kLevelBits[i];
   }
+  // A few stacks touch all pages of the first level. One by one, that would be two faults each, to
+  // look and to write. Kernels before 5.14 answer EINVAL.
+  constexpr int kPopulateWrite = 23;  // MADV_POPULATE_WRITE
+  sys::Madvise(levels_[0].lines, sizeof(StackIdLine) << kLevelBits[0], kPopulateWrite);
 }
 
 StackId StackTable::FindElsewhere(uint64_t hash) const {

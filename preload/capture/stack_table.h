@@ -44,8 +44,12 @@ class StackTable {
  public:
   // Bytes of private memory that Init wants, touched as stacks come: about 16 a node.
   static size_t Bytes();
+  // Places for 65 536 stacks that were seen; where few stacks are asked for, 2048 serve as well, in
+  // fewer pages.
+  static constexpr uint32_t kSeenLines = 1u << 13;
+  static constexpr uint32_t kFewSeenLines = 1u << 8;
   // `memory` is zeroed, Bytes() long.
-  void Init(Journal* journal, void* memory);
+  void Init(Journal* journal, void* memory, uint32_t seen_lines = kSeenLines);
 
   // The id of the stack pcs[0, depth), innermost first. The `unchanged` outermost frames are those
   // that this memo saw last time. Frames that find no room (the table is full) are left out at the
@@ -66,9 +70,6 @@ class StackTable {
   void Remember(uint64_t fingerprint, StackId id);
 
  private:
-  static constexpr uint32_t kSeenBits = 13;
-  static constexpr size_t kSeenLines = size_t{1} << kSeenBits;
-
   // All nodes, by the hash of the stack that ends there. A small level serves small programs
   // without touching much memory; each takes over when the one before is half full. Nodes are
   // looked for in all of them. What has the hash's 42 upper bits and lies where it would lie is the
@@ -88,9 +89,9 @@ class StackTable {
     CodeRange code;
   };
 
-  StackIdLine* SeenLine(uint64_t hash) const { return &seen_[hash % kSeenLines]; }
+  StackIdLine* SeenLine(uint64_t hash) const { return &seen_[hash & seen_mask_]; }
   static uint32_t FirstPlace(uint64_t hash) {
-    return static_cast<uint32_t>(hash >> kSeenBits) % StackIdLine::kWords;
+    return static_cast<uint32_t>(hash / kSeenLines) % StackIdLine::kWords;
   }
   StackId FindElsewhere(uint64_t hash) const;
   uint32_t FindNode(uint64_t hash, int top) const;
@@ -99,6 +100,7 @@ class StackTable {
 
   Journal* journal_ = nullptr;
   StackIdLine* seen_ = nullptr;
+  uint64_t seen_mask_ = 0;
   Level levels_[kLevels];
   std::atomic<int> top_{0};  // the level to which nodes are added now
 };

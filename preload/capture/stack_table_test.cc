@@ -3,6 +3,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstring>
+#include <random>
 #include <set>
 #include <string>
 #include <thread>
@@ -106,6 +109,30 @@ TEST_F(StackTableTest, NodesOfUnloadedModulesAreNotFoundAgain) {
 }
 
 TEST_F(StackTableTest, EmptyStackIsNone) { EXPECT_EQ(Intern({}), 0u); }
+
+// The table of stacks seen forgets, and takes no stack for another, be it large or small.
+TEST_F(StackTableTest, SeenStacksAreThemselvesOrForgotten) {
+  for (const uint32_t lines : {StackTable::kSeenLines, StackTable::kFewSeenLines}) {
+    memset(memory_, 0, StackTable::Bytes());
+    table_.Init(&journal_, memory_, lines);
+    std::mt19937_64 random(lines);
+    std::vector<uint64_t> fingerprints(20'000);
+    uint32_t forgotten = 0;
+    for (uint32_t i = 0; i < fingerprints.size(); ++i) {
+      fingerprints[i] = random();
+      table_.Remember(fingerprints[i], StackId{i + 1});
+      ASSERT_EQ(table_.Find(fingerprints[i]), StackId{i + 1});
+    }
+    for (uint32_t i = 0; i < fingerprints.size(); ++i) {
+      const StackId found = table_.Find(fingerprints[i]);
+      forgotten += found == StackId{};
+      ASSERT_TRUE(found == StackId{i + 1} || found == StackId{}) << i;
+      ASSERT_EQ(table_.Find(random()), StackId{});
+    }
+    const uint32_t places = lines * StackIdLine::kWords;
+    EXPECT_LT(forgotten, fingerprints.size() - std::min<size_t>(places, fingerprints.size()) / 2);
+  }
+}
 
 TEST_F(StackTableTest, ManyStacksThroughAllLevels) {
   constexpr uintptr_t kStacks = 600000;

@@ -207,13 +207,13 @@ OLLAMATRACE_HOOK void* calloc(size_t count, size_t size) {
 }
 
 OLLAMATRACE_HOOK void* realloc(void* old_block, size_t size) {
-  return FreeNeedsNoRecord(old_block) && !IsBootstrap(old_block) && AllocNeedsNoRecord(size)
+  return FreeNeedsNoRecord(old_block) && AllocNeedsNoRecord(size)
              ? g_real.realloc(old_block, size)
              : RecordedRealloc(old_block, size);
 }
 
 OLLAMATRACE_HOOK void free(void* block) {
-  FreeNeedsNoRecord(block) && !IsBootstrap(block) ? g_real.free(block) : RecordedFree(block);
+  FreeNeedsNoRecord(block) ? g_real.free(block) : RecordedFree(block);
 }
 
 OLLAMATRACE_HOOK void free_sized(void* block, size_t size) {

@@ -7,6 +7,7 @@
 #include <atomic>
 
 #include "preload/capture/modules.h"
+#include "preload/hooks/sampling.h"
 #include "preload/session/thread.h"
 
 namespace ollamatrace {
@@ -59,6 +60,8 @@ void* BootstrapAllocate(size_t size, size_t alignment) {
   auto block = reinterpret_cast<uintptr_t>(g_bootstrap_pool) + start + kBootstrapHeader;
   block = (block + alignment - 1) & ~(alignment - 1);
   memcpy(reinterpret_cast<char*>(block) - kBootstrapHeader, &size, sizeof size);
+  // free looks whose block it is where it may be one of sampling's.
+  g_sampled_blocks.Suspect(reinterpret_cast<void*>(block));
   return reinterpret_cast<void*>(block);
 }
 

@@ -20,7 +20,7 @@ struct RealFunctions {
 };
 
 // A pointer is null before ResolveReal, and where there is no such function (free_sized, pvalloc).
-extern RealFunctions g_real;
+extern __attribute__((visibility("hidden"))) RealFunctions g_real;
 
 // Looks all of them up. dlsym may allocate: such calls find g_real.malloc still null and are served
 // from the bootstrap pool. Any number of times, on any thread.

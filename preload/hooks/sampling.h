@@ -19,7 +19,7 @@
 
 namespace ollamatrace {
 
-extern SampledBlocks g_sampled_blocks;
+extern __attribute__((visibility("hidden"))) SampledBlocks g_sampled_blocks;
 
 inline bool AllocNeedsNoRecord(size_t size) {
   return __builtin_expect(t_thread.sampler.Passes(size), 1);
@@ -39,7 +39,7 @@ void ForgetSampling();
 
 // ---- The recording code's part. The guard is up.
 
-extern uint64_t g_sample_bytes;  // 0: every block is recorded
+extern __attribute__((visibility("hidden"))) uint64_t g_sample_bytes;  // 0: every block is recorded
 inline bool Sampling() { return __builtin_expect(g_sample_bytes != 0, 0); }
 
 // Whether the thread has done nothing yet, or the drain's thread is still to be started.

@@ -39,6 +39,7 @@ constexpr uint64_t kNodesAhead = 16384;
 constexpr uint32_t kWantedFull = kFullRing / 4;
 constexpr uint64_t kShortestNapNs = 50'000;
 constexpr uint64_t kShortNapNs = 2'000'000;
+constexpr uint64_t kBusyNapNs = 50'000'000;
 constexpr uint64_t kLongNapNs = 1'000'000'000;
 constexpr unsigned long kTimerSlackNs = 5'000;
 // A batch makes room for some: were all woken that wait, hundreds would keep the CPUs from the
@@ -143,10 +144,23 @@ void TurnClock(uint32_t* turn) {
   g_session.clock_turn.store(*turn, std::memory_order_relaxed);
 }
 
+// Sleeps until it is woken, or the time is over: whether that was it.
+bool Nap(uint64_t nanoseconds) {
+  const struct timespec timeout = Duration(nanoseconds);
+  g_asleep.store(1, std::memory_order_seq_cst);
+  if (g_finish.load(std::memory_order_seq_cst)) return false;
+  const long result = sys::FutexWait(&g_asleep, 1, &timeout);
+  g_asleep.store(0, std::memory_order_relaxed);
+  return result == -ETIMEDOUT;
+}
+
 void* Run(void*) {
   t_thread.guard = kOwnWork;
   g_running.store(kRuns, std::memory_order_release);
   sys::FutexWake(&g_running, 1);
+  // Whoever waited for that may have been put on this CPU: it goes on now, and not when the first
+  // sample was taken.
+  Nap(kShortestNapNs);
   sys::Call(__NR_prctl, 15 /* PR_SET_NAME */, sys::Arg("ollamatrace"));
   sys::Call(__NR_prctl, 29 /* PR_SET_TIMERSLACK */, kTimerSlackNs);
   const bool samples = g_session.settings.sample_ns != 0;
@@ -196,7 +210,7 @@ void* Run(void*) {
     if (status == DrainStatus::kIdle && fullest != 0) {
       pause = (now - last_batch) * kWantedFull / fullest;
       if (pause < kShortestNapNs) pause = kShortestNapNs;
-      if (pause > kShortNapNs) pause = kShortNapNs;
+      if (pause > kBusyNapNs) pause = kBusyNapNs;
     }
     last_batch = now;
     if (next_sample > now && next_sample - now < pause) pause = next_sample - now;
@@ -205,12 +219,7 @@ void* Run(void*) {
     } else {
       TurnClock(&clock_turn);
     }
-    const struct timespec timeout = Duration(pause);
-    g_asleep.store(1, std::memory_order_seq_cst);
-    if (g_finish.load(std::memory_order_seq_cst)) continue;
-    const long result = sys::FutexWait(&g_asleep, 1, &timeout);
-    g_asleep.store(0, std::memory_order_relaxed);
-    const bool quiet = result == -ETIMEDOUT && fullest == 0;
+    const bool quiet = Nap(pause) && fullest == 0;
     nap = quiet ? (nap * 2 < kLongNapNs ? nap * 2 : kLongNapNs) : kShortNapNs;
   }
   StopClock();

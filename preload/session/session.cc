@@ -272,7 +272,9 @@ bool Start(bool forked) {
     CloseOwnFile(&g_session.trace, true);
     return false;
   }
-  g_session.stacks.Init(journal, g_table_memory);
+  g_session.stacks.Init(
+      journal, g_table_memory,
+      settings->sample_bytes != 0 ? StackTable::kFewSeenLines : StackTable::kSeenLines);
   journal->header()->state.store(static_cast<uint32_t>(JournalState::kActive),
                                  std::memory_order_release);
   g_gate->store(1, std::memory_order_release);

@@ -54,10 +54,10 @@ struct Session {
 
 inline constexpr uint64_t kClockNs = 500'000;
 
-extern Session g_session;
+extern __attribute__((visibility("hidden"))) Session g_session;
 
 // 1 while recording. Points at a word that reads 0 in a fork child.
-extern std::atomic<uint32_t>* g_gate;
+extern __attribute__((visibility("hidden"))) std::atomic<uint32_t>* g_gate;
 inline bool GateIsOpen() { return g_gate->load(std::memory_order_relaxed) != 0; }
 
 // Begins or resumes recording where that is called for; whether it is on. The slow path of each

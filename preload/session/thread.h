@@ -44,7 +44,8 @@ struct ThreadLocal {
   volatile uint32_t guard;
   PoissonSampler sampler;  // mode sample
 };
-extern __thread ThreadLocal t_thread __attribute__((tls_model("initial-exec")));
+extern __thread ThreadLocal t_thread
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 // Around work of ours outside the hot path: calls that it makes are not recorded, and no signal
 // handler can leave it by siglongjmp.

@@ -39,8 +39,8 @@ BOUNDS = {
     ("full", EVERY): (650, 1_800),
     ("full", LIVE): (650, 1_800),
     ("full", NEW): (9_500, 7_200),
-    ("sample:512K", ONE): (50, 20),
-    ("sample:512K", LIVE): (50, 20),
+    ("sample:512K", ONE): (26, 10),
+    ("sample:512K", LIVE): (26, 10),
 }
 
 
