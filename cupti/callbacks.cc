@@ -429,6 +429,7 @@ void OnResource(CUpti_CallbackId id, const CUpti_ResourceData& data,
       if (g_exiting.load(std::memory_order_relaxed)) return;
       if (const Places::Context* const context = g_places.FindContext(data.context)) {
         g_ledgers.ContextEnded(context->number, kNoDevice);
+        g_places.Forget(data.context);
       }
       return;
     case CUPTI_CBID_RESOURCE_MODULE_LOADED:
@@ -476,10 +477,8 @@ void StartSamples(decltype(&cuDeviceGetPCIBusId) pci_bus_id) {
   g_api->on_sample(OnSample);
 }
 
-__attribute__((noinline)) void CUPTIAPI OnCallback(void*, CUpti_CallbackDomain domain,
-                                                   CUpti_CallbackId id, const void* data) {
-  if (data == nullptr) return;
-  const OllamatraceCaller caller = OLLAMATRACE_CALLER();
+void OnCall(CUpti_CallbackDomain domain, CUpti_CallbackId id, const void* data,
+            const OllamatraceCaller& caller) {
   const Access access(__builtin_frame_address(0));
   if (!access) return;
   if (domain == CUPTI_CB_DOMAIN_DRIVER_API) {
@@ -489,6 +488,13 @@ __attribute__((noinline)) void CUPTIAPI OnCallback(void*, CUpti_CallbackDomain d
   } else if (domain == CUPTI_CB_DOMAIN_RESOURCE) {
     OnResource(id, *static_cast<const CUpti_ResourceData*>(data), caller);
   }
+}
+
+__attribute__((noinline)) void CUPTIAPI OnCallback(void*, CUpti_CallbackDomain domain,
+                                                   CUpti_CallbackId id, const void* data) {
+  if (data == nullptr) return;
+  const OllamatraceCaller caller = OLLAMATRACE_CALLER();
+  OnCall(domain, id, data, caller);
 }
 
 void OnProcessExit() { g_exiting.store(true, std::memory_order_relaxed); }

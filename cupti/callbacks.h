@@ -23,6 +23,10 @@ void StartSamples(decltype(&cuDeviceGetPCIBusId) pci_bus_id);
 void CUPTIAPI OnCallback(void* user_data, CUpti_CallbackDomain domain, CUpti_CallbackId id,
                          const void* data);
 
+// The same for a call that this library was told of by another way.
+void OnCall(CUpti_CallbackDomain domain, CUpti_CallbackId id, const void* data,
+            const OllamatraceCaller& caller);
+
 // The process is about to end: contexts that the driver destroys on its way out take nothing along.
 // What is live now is what the program left.
 void OnProcessExit();

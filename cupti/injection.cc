@@ -11,6 +11,7 @@
 #include "cupti/callbacks.h"
 #include "cupti/driver_calls.h"
 #include "cupti/find_cupti.h"
+#include "cupti/interposed.h"
 #include "formats/gpu_records.h"
 #include "preload/base/text.h"
 #include "preload/capture_api.h"
@@ -66,16 +67,22 @@ const OllamatraceCaptureApi* FindApi() {
 struct Driver {
   decltype(&cuDriverGetVersion) get_version = nullptr;
   decltype(&cuDeviceGetPCIBusId) pci_bus_id = nullptr;
+  CurrentContext current;
 };
+
+template <typename Function>
+void Look(void* library, const char* name, Function* function) {
+  *function = reinterpret_cast<Function>(dlsym(library, name));
+}
 
 Driver FindDriver() {
   Driver driver;
   void* const library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
   if (library == nullptr) return driver;
-  driver.get_version =
-      reinterpret_cast<decltype(&cuDriverGetVersion)>(dlsym(library, "cuDriverGetVersion"));
-  driver.pci_bus_id =
-      reinterpret_cast<decltype(&cuDeviceGetPCIBusId)>(dlsym(library, "cuDeviceGetPCIBusId"));
+  Look(library, "cuDriverGetVersion", &driver.get_version);
+  Look(library, "cuDeviceGetPCIBusId", &driver.pci_bus_id);
+  Look(library, "cuCtxGetCurrent", &driver.current.get);
+  Look(library, "cuCtxGetDevice", &driver.current.get_device);
   dlclose(library);
   return driver;
 }
@@ -96,21 +103,21 @@ void OwnFolder(char (&folder)[kMaxPath]) {
 }
 
 template <typename Function>
-bool Look(const char* name, Function* function) {
-  *function = reinterpret_cast<Function>(dlsym(g_found.handle, name));
+bool LookFor(const char* name, Function* function) {
+  Look(g_found.handle, name, function);
   if (*function != nullptr) return true;
   TextWriter(g_text, sizeof g_text).Put("what was loaded has no ").Put(name).Put(": no libcupti");
   return false;
 }
 
 bool LookUp(Cupti* cupti) {
-  return Look("cuptiGetVersion", &cupti->get_version) &&
-         Look("cuptiGetCallbackName", &cupti->get_callback_name) &&
-         Look("cuptiSubscribe", &cupti->subscribe) &&
-         Look("cuptiUnsubscribe", &cupti->unsubscribe) &&
-         Look("cuptiEnableCallback", &cupti->enable_callback) &&
-         Look("cuptiGetResultString", &cupti->get_result_string) &&
-         Look("cuptiGetDeviceId", &cupti->get_device_id);
+  return LookFor("cuptiGetVersion", &cupti->get_version) &&
+         LookFor("cuptiGetCallbackName", &cupti->get_callback_name) &&
+         LookFor("cuptiSubscribe", &cupti->subscribe) &&
+         LookFor("cuptiUnsubscribe", &cupti->unsubscribe) &&
+         LookFor("cuptiEnableCallback", &cupti->enable_callback) &&
+         LookFor("cuptiGetResultString", &cupti->get_result_string) &&
+         LookFor("cuptiGetDeviceId", &cupti->get_device_id);
 }
 
 // "cuptiSubscribe failed: CUPTI_ERROR_... (39)".
@@ -180,30 +187,59 @@ bool Subscribe(const Cupti& cupti, uint32_t session) {
   return false;
 }
 
-void Initialize() {
+// 0: there is nothing to be done.
+uint32_t Session() {
   g_api = FindApi();
   // Not traced: the variable was inherited from a process that is.
-  if (g_api == nullptr) return;
+  if (g_api == nullptr) return 0;
   const uint32_t session = g_api->begin(__builtin_frame_address(0));
-  if (session == 0) return;
-  g_api->end();
+  if (session != 0) g_api->end();
+  return session;
+}
+
+void Start(const Driver& driver) {
+  __cxa_atexit([](void*) { OnProcessExit(); }, nullptr, nullptr);
+  pthread_atfork(nullptr, nullptr, OnForkInChild);
+  StartSamples(driver.pci_bus_id);
+}
+
+// By what can be seen without CUPTI.
+void StartPartial(const Driver& driver, uint32_t session, const char* reason, const char* where) {
+  if (driver.current.get == nullptr || driver.current.get_device == nullptr) {
+    return Unavailable(reason, where);
+  }
+  InitCallbacks(g_api, session, InitInterposed(driver.current));
+  Start(driver);
+  g_api->on_cuda_call(OnCudaCall);
+  static char why[1024];
+  TextWriter(why, sizeof why).Put("cuBLAS and NCCL not seen, only calls by name: ").Put(reason);
+  g_api->capture_state(static_cast<uint32_t>(GpuCaptureState::kPartial), why, where);
+}
+
+void Initialize() {
+  const uint32_t session = Session();
   const char* const wanted = getenv("OLLAMATRACE_CUPTI");
-  if (wanted != nullptr && TextEquals(wanted, "off")) return;
+  if (session == 0 || (wanted != nullptr && TextEquals(wanted, "off"))) return;
   static char own_folder[kMaxPath];
   OwnFolder(own_folder);
   const Driver driver = FindDriver();
   FindCupti(wanted, own_folder, VersionOf(driver), &g_found);
   if (g_found.handle == nullptr) {
-    return Unavailable("no libcupti was found (OLLAMATRACE_CUPTI can name one)", g_found.tried);
+    return StartPartial(driver, session, "no libcupti was found (OLLAMATRACE_CUPTI can name one)",
+                        g_found.tried);
   }
   Cupti cupti;
   if (!LookUp(&cupti) || !Subscribe(cupti, session)) {
-    return Unavailable(g_text, g_found.path);
+    return StartPartial(driver, session, g_text, g_found.path);
   }
-  __cxa_atexit([](void*) { OnProcessExit(); }, nullptr, nullptr);
-  pthread_atfork(nullptr, nullptr, OnForkInChild);
-  StartSamples(driver.pci_bus_id);
+  Start(driver);
   g_api->capture_state(static_cast<uint32_t>(GpuCaptureState::kActive), "", g_found.path);
+}
+
+// Whoever comes first: the driver, or libollamatrace.so.
+bool IsFirst() {
+  static std::atomic<bool> called{false};
+  return !called.exchange(true);
 }
 
 }  // namespace
@@ -211,7 +247,13 @@ void Initialize() {
 
 // The driver's documentation does not say what it makes of the result; NVIDIA's samples give 1.
 extern "C" __attribute__((visibility("default"))) int InitializeInjection() {
-  static std::atomic<bool> called{false};
-  if (!called.exchange(true)) ollamatrace::cupti::Initialize();
+  if (ollamatrace::cupti::IsFirst()) ollamatrace::cupti::Initialize();
   return 1;
+}
+
+extern "C" __attribute__((visibility("default"))) void OllamatraceStartWithoutCupti(
+    const char* reason, const char* where) {
+  using namespace ollamatrace::cupti;
+  const uint32_t session = IsFirst() ? Session() : 0;
+  if (session != 0) StartPartial(FindDriver(), session, reason, where);
 }

@@ -20,6 +20,12 @@ const Places::Context* Places::AddContext(const void* handle, uint32_t device) {
   return context;
 }
 
+void Places::Forget(const void* handle) {
+  for (uint32_t i = 0; i < contexts_used_; ++i) {
+    if (contexts_[i].handle == handle) contexts_[i].handle = nullptr;
+  }
+}
+
 // The handles CU_STREAM_LEGACY and CU_STREAM_PER_THREAD are 1 and 2.
 uint32_t Places::StreamNumber(const void* stream) {
   if (reinterpret_cast<uintptr_t>(stream) <= 2) return 0;

@@ -27,6 +27,9 @@ class Places {
   // are not told apart any more.
   const Context* AddContext(const void* handle, uint32_t device);
 
+  // The context is gone: at its handle there may be another one.
+  void Forget(const void* handle);
+
   // The place; 0 when there are too many. `function` lives for ever. Streams are told apart while
   // there is room.
   uint32_t Find(const char* function, uint32_t device, uint32_t context, const void* stream);

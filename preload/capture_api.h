@@ -12,8 +12,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "preload/cuda_calls.h"
+
 #define OLLAMATRACE_CAPTURE_API "ollamatrace_capture_api"
-#define OLLAMATRACE_CAPTURE_API_VERSION 1
+#define OLLAMATRACE_CAPTURE_API_VERSION 2
+
+/* A function of libollamatrace-cupti.so, `void (const char* reason, const char* where)`, which
+ * libollamatrace.so calls once when CUDA is at work and nobody has called its InitializeInjection.
+ */
+#define OLLAMATRACE_START_WITHOUT_CUPTI "OllamatraceStartWithoutCupti"
 
 /* The caller of a function, as it stands right after the function returns. */
 struct OllamatraceCaller {
@@ -27,6 +34,23 @@ struct OllamatraceCaller {
         (uintptr_t)__builtin_frame_address(0) + 2 * sizeof(uintptr_t), \
         *(const uintptr_t*)__builtin_frame_address(0)                  \
   }
+
+/* The functions of cuda_calls.h, by number: OLLAMATRACE_CALL_<function>. */
+enum OllamatraceCudaFunction {
+#define OLLAMATRACE_NUMBERED(function) OLLAMATRACE_CALL_##function,
+  OLLAMATRACE_CUDA_CALLS(OLLAMATRACE_NUMBERED)
+#undef OLLAMATRACE_NUMBERED
+};
+
+/* One call of such a function, before it (`begins`) or after it. */
+struct OllamatraceCudaCall {
+  uint32_t function;
+  uint32_t begins;
+  uint64_t arguments[6]; /* those that it has; of narrow ones the upper bits mean nothing */
+  int32_t status;        /* after it: what it answers */
+  uint64_t kept;         /* 0 at first; what was put there before the call is there after it */
+  struct OllamatraceCaller caller;
+};
 
 struct OllamatraceCaptureApi {
   /* Around all calls of the functions below but those that say otherwise. `frame` is the caller's
@@ -55,6 +79,10 @@ struct OllamatraceCaptureApi {
   /* `function` is called at each sample and before the trace ends, on a thread of the library's,
    * between begin and end. One at a time; NULL: none. */
   void (*on_sample)(void (*function)(void));
+  /* `function` is told of each call of cuda_calls.h that goes through this library: those of
+   * callers that find the function by its name when they are linked or loaded. Maybe of a call's
+   * end alone. On the thread that calls, outside of begin. For good. */
+  void (*on_cuda_call)(void (*function)(struct OllamatraceCudaCall* call));
   uint64_t (*now_ns)(void);
   /* Zeroed memory that is accounted as the tracer's own and never given back; NULL: none. */
   void* (*memory)(size_t size);

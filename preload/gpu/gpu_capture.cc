@@ -16,6 +16,7 @@
 #include "preload/base/sys.h"
 #include "preload/base/text.h"
 #include "preload/capture_api.h"
+#include "preload/gpu/cuda_hooks.h"
 #include "preload/hooks/record.h"
 #include "preload/session/files.h"
 #include "preload/session/session.h"
@@ -32,6 +33,9 @@ std::atomic<uint32_t> g_state{static_cast<uint32_t>(GpuCaptureState::kUnavailabl
 char g_reason[kReasonBytes];
 char g_where[kMaxOwnPath];
 std::atomic<void (*)()> g_on_sample{nullptr};
+// The other library is there, and has not been heard of.
+std::atomic<bool> g_expected{false};
+char g_sibling[kMaxOwnPath];
 
 // One record at a time: the first call of a fork child may come on a small stack.
 FutexLock g_lock;
@@ -145,8 +149,11 @@ void DefineStack(uint32_t stack) {
 }
 
 void CaptureState(uint32_t state, const char* reason, const char* where) {
+  g_expected.store(false, std::memory_order_relaxed);
   if (GateIsOpen()) Decide(static_cast<GpuCaptureState>(state), reason, where);
 }
+
+void OnCudaCall(CudaObserver observer) { SetCudaObserver(observer); }
 
 void OnSample(void (*function)()) { g_on_sample.store(function, std::memory_order_release); }
 
@@ -154,8 +161,9 @@ uint64_t Now() { return MonotonicNs(); }
 
 void* Memory(size_t size) { return MapOwn(size, MAP_NORESERVE); }
 
-constexpr OllamatraceCaptureApi kApi = {
-    Begin, End, Stack, Alloc, Free, DefineRecord, DefineStack, CaptureState, OnSample, Now, Memory};
+constexpr OllamatraceCaptureApi kApi = {Begin,    End,          Stack,       Alloc,
+                                        Free,     DefineRecord, DefineStack, CaptureState,
+                                        OnSample, OnCudaCall,   Now,         Memory};
 
 }  // namespace
 
@@ -165,10 +173,11 @@ void PrepareGpuCapture() {
     return Decide(GpuCaptureState::kUnavailable, "it was switched off by OLLAMATRACE_CUPTI=off",
                   "");
   }
-  static char path[kMaxOwnPath];
-  if (!Sibling(path)) {
+  const char* const path = g_sibling;
+  if (!Sibling(g_sibling)) {
     return Decide(GpuCaptureState::kUnavailable, "the library's own folder is not known", "");
   }
+  g_expected.store(IsReadable(path), std::memory_order_relaxed);
   const char* const taken = getenv(kVariable);
   if (taken != nullptr && taken[0] != '\0') {
     if (TextEquals(BaseName(taken), kLibrary)) {
@@ -184,6 +193,34 @@ void PrepareGpuCapture() {
     return Decide(GpuCaptureState::kUnavailable, "CUDA_INJECTION64_PATH cannot be set", path);
   }
   Decide(GpuCaptureState::kPrepared, "", path);
+}
+
+void StartWithoutInjection() {
+  if (!g_expected.load(std::memory_order_relaxed) || !GateIsOpen()) return;
+  if (!g_expected.exchange(false, std::memory_order_relaxed)) return;
+  const int saved_errno = errno;
+  void (*start)(const char*, const char*) = nullptr;
+  {
+    const OwnWork own;
+    void* const library = dlopen(g_sibling, RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) {
+      const char* const why = dlerror();
+      Decide(GpuCaptureState::kUnavailable, "its library cannot be loaded",
+             why != nullptr ? why : g_sibling);
+    } else {
+      start = reinterpret_cast<decltype(start)>(dlsym(library, OLLAMATRACE_START_WITHOUT_CUPTI));
+    }
+  }
+  if (start != nullptr) {
+    const bool prepared = g_state.load(std::memory_order_acquire) ==
+                          static_cast<uint32_t>(GpuCaptureState::kPrepared);
+    static char reason[kReasonBytes], where[kMaxOwnPath];  // what is told comes back to Decide
+    TextWriter(reason, sizeof reason)
+        .Put(prepared ? "the CUDA driver has not loaded the library" : g_reason);
+    TextWriter(where, sizeof where).Put(g_where);
+    start(reason, where);
+  }
+  errno = saved_errno;
 }
 
 void RepeatGpuCapture() {

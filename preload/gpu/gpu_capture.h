@@ -11,6 +11,10 @@ namespace ollamatrace {
 // environment: not in a hook.
 void PrepareGpuCapture();
 
+// After a call of CUDA that went well: if the driver has started, and did not load that library,
+// this does, for what can be seen without CUPTI.
+void StartWithoutInjection();
+
 // In a fork child: what holds of its own trace.
 void RepeatGpuCapture();
 

@@ -84,7 +84,8 @@ void UnmapHost(void* address) {
 
 // The injection is loaded as the real driver loads it: by dlopen, then its InitializeInjection.
 void Inject() {
-  if (const char* const path = std::getenv("CUDA_INJECTION64_PATH")) {
+  const char* const path = std::getenv("CUDA_INJECTION64_PATH");
+  if (path != nullptr && std::getenv("FAKE_CUDA") == nullptr) {
     if (void* const library = dlopen(path, RTLD_NOW | RTLD_LOCAL)) {
       const auto start = reinterpret_cast<int (*)()>(dlsym(library, "InitializeInjection"));
       if (start != nullptr) start();
@@ -192,6 +193,17 @@ CUresult FakeCudaCreateContext(CUcontext* context, int device) {
   *context = new CUctx_st{static_cast<uint32_t>(device)};
   t_context = *context;
   TellContext(CUPTI_CBID_RESOURCE_CONTEXT_CREATED, *context);
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetCurrent(CUcontext* context) {
+  *context = t_context;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuCtxGetDevice(CUdevice* device) {
+  if (t_context == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
+  *device = static_cast<CUdevice>(t_context->device);
   return CUDA_SUCCESS;
 }
 

@@ -11,6 +11,7 @@
 //   graph NAME, node NAME GRAPH SIZE, free-graph GRAPH
 //   exec NAME, free-exec NAME
 //   module NAME SIZE, cublas NAME SIZE
+//   user FUNCTION NAME A B                      of runtime_user.cc, loaded by RTLD_LOCAL
 //   fail STATUS, nest, die                      the next call
 //   threads COUNT TIMES SIZE                    each frees all but its last
 //   churn TIMES SIZE                            blocks of a pool that die at once
@@ -115,6 +116,7 @@ class Script {
     if (command == "uses") return Use(Take(words)), true;
     if (command == "churn") return Churn(words), true;
     words >> name;
+    if (command == "user") return CallUser(name, words), true;
     if (command == "print") return std::cout << name << "\n", true;
     if (command == "load") return dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL) != nullptr;
     if (command == "context") {
@@ -244,6 +246,18 @@ class Script {
 
   static void Use(uint64_t bytes) {
     if (const auto use = Find<void(uint64_t)>("libnvidia-ml.so.1", "FakeNvmlUse")) use(bytes);
+  }
+
+  void CallUser(const std::string& function, std::istringstream& words) {
+    std::string name;
+    words >> name;
+    const size_t a = Take(words), b = Take(words);
+    static void* const library = dlopen("libruntime_user.so", RTLD_NOW | RTLD_LOCAL);
+    if (library == nullptr) std::abort();
+    using User = int(uint64_t*, uint64_t, uint64_t);
+    const auto user = reinterpret_cast<User*>(dlsym(library, function.c_str()));
+    if (user == nullptr) std::abort();
+    user(&values_[name], a, b);
   }
 
   static void Cublas(CUdeviceptr* workspace, size_t size) {

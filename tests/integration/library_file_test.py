@@ -14,6 +14,8 @@ HOOKS = {
     "dlclose",  # when a module goes, its frames must be told from those of the next at its addresses
     "ollamatrace_capture_api",  # the way in for libollamatrace-cupti.so
 }
+with open(os.path.join(tracing.SOURCE, "preload", "cuda_calls.h"), encoding="ascii") as calls:
+    HOOKS.update(re.findall(r"X\((cu\w+)\)", calls.read()))
 NEWEST_GLIBC = (2, 34)
 
 
