@@ -98,8 +98,10 @@ struct ReportProcess {
   double start = 0;
   double complete_from = 0;  // later than start when the trace has dropped what came before
   double last = 0;           // its end, or the last that is known of it
-  std::string
-      end;  // "running", "exited", "killed", "exec", "stopped" (recording ended before it did)
+  // "running", "exited", "exec", "stopped" (recording ended before it did), "killed": ended without
+  // its exit handlers, by a signal or by _exit or exit_group, as Go programs do; a trace cannot
+  // tell which.
+  std::string end;
   uint64_t requests = 0;
   uint64_t lost_events = 0;
   ReportDomain host;  // the heap

@@ -272,6 +272,13 @@ void RenderProcesses(const Report& report, const TextOptions& options, Lines& li
     }
   }
   RenderOtherProcesses(report, shown, lines);
+  // A trace cannot tell the two, and every program in Go that returns from main is such a one.
+  if (std::any_of(report.processes.begin(), report.processes.end(),
+                  [](const ReportProcess& process) { return process.end == "killed"; })) {
+    RenderParagraph("          killed: ",
+                    "ended without exit handlers: by a signal, or by _exit as Go programs do",
+                    lines);
+  }
 }
 
 // ---- Groups ----

@@ -26,7 +26,7 @@ export function showProcesses(report, body) {
   report.processes.forEach((process, index) => (process.parent === null ? roots : children[process.parent]).push(index));
   const item = (index) => {
     const process = report.processes[index];
-    const end = process.end === 'running' ? 'runs' : process.end;
+    const end = { running: 'runs', killed: 'killed, or left by _exit as Go programs do' }[process.end] ?? process.end;
     return element('li', {},
       element('details', { open: true },
         element('summary', {}, element('strong', {}, processName(process)), ` ${bytes(process.host.live_bytes)} live on the heap, `,
