@@ -196,6 +196,23 @@ CUresult FakeCudaCreateContext(CUcontext* context, int device) {
   return CUDA_SUCCESS;
 }
 
+// The name without a version is another one's in CUDA 13's headers.
+CUresult cuCtxCreate_v2(CUcontext* context, unsigned, CUdevice device) {
+  return FakeCudaCreateContext(context, device);
+}
+
+CUresult cuMemSetAccess(CUdeviceptr, size_t, const CUmemAccessDesc*, size_t) {
+  return CUDA_SUCCESS;
+}
+
+// Of cuMemAlloc's blocks and their like.
+uint64_t FakeCudaUsed() {
+  const std::lock_guard<std::mutex> lock(g_mutex);
+  uint64_t used = 0;
+  for (const auto& [address, size] : g_sizes) used += size;
+  return used;
+}
+
 CUresult cuCtxGetCurrent(CUcontext* context) {
   *context = t_context;
   return CUDA_SUCCESS;

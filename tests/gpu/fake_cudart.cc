@@ -79,6 +79,24 @@ int cudaGraphInstantiate(CUgraphExec* exec, CUgraph graph, unsigned long long fl
 int cudaGraphExecDestroy(CUgraphExec exec) {
   return DRIVER(cuGraphExecDestroy, "cuGraphExecDestroy")(exec);
 }
+int cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return 0;
+}
+int cudaDeviceSynchronize() { return 0; }
+int cudaMemGetInfo(size_t* free, size_t* total) {
+  *total = size_t{80} << 30;
+  *free = *total - Driver(static_cast<uint64_t (*)()>(nullptr), "FakeCudaUsed")();
+  return 0;
+}
+int cudaHostRegister(void* p, size_t size, unsigned flags) {
+  using Register = CUresult(void*, size_t, unsigned);
+  return Driver(static_cast<Register*>(nullptr), "cuMemHostRegister_v2")(p, size, flags);
+}
+int cudaGraphCreate(void** graph, unsigned) {
+  *graph = graph;
+  return 0;
+}
 int cudaDeviceReset() { return DRIVER(cuDevicePrimaryCtxReset, "cuDevicePrimaryCtxReset_v2")(0); }
 
 }  // extern "C"
