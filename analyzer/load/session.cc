@@ -8,6 +8,7 @@
 #include <set>
 #include <system_error>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
@@ -36,6 +37,17 @@ std::string ReadSome(const fs::path& path, size_t limit) {
     text.append(buffer, static_cast<size_t>(in.gcount()));
   }
   return text;
+}
+
+// "<exe>.<pid>.<start>.log". A server's own log may lie in the same folder.
+bool IsOfTheLibrary(const fs::path& log) {
+  const std::string name = log.stem().string();
+  const std::vector<absl::string_view> parts = absl::StrSplit(name, '.');
+  const auto is_number = [](absl::string_view part) {
+    return !part.empty() && std::all_of(part.begin(), part.end(), absl::ascii_isdigit);
+  };
+  return parts.size() > 2 && is_number(parts[parts.size() - 1]) &&
+         is_number(parts[parts.size() - 2]);
 }
 
 class Finder {
@@ -124,7 +136,7 @@ class Finder {
       if (extension == ".zst" || extension == ".journal") {
         AddFile(child, /*named=*/false);
         found = true;
-      } else if (extension == ".log") {
+      } else if (extension == ".log" && IsOfTheLibrary(child)) {
         logs.push_back(child);
       }
     }

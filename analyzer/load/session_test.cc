@@ -73,6 +73,7 @@ TEST_F(SessionTest, AFolderOfTraces) {
   Write("c.3.1.journal");
   Write("readme.txt");
   Write("a.1.1.log", "first line\n\n  second line\n");
+  Write("server.log", "not the library's\n");
   Write("marks.jsonl", "{\"t\":5,\"mark\":\"request\"}\nnonsense\n");
   const Session session = FindSession({folder_.string()});
   EXPECT_THAT(Names(session), ElementsAre("a.1.1.zst", "b.2.1.zst", "c.3.1.journal"));

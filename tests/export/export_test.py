@@ -138,22 +138,42 @@ class ExportTest(tracing.TestCase):
         most = max(range(len(first["weights"])), key=lambda i: first["weights"][i])
         self.assertEqual(frames[first["samples"][most][-1]]["name"], LEAK)
 
-    def test_speedscope_by_its_schema(self):
-        npm = self.program("npm")
-        python = venv_python("jsonschema==4.25.1", "import jsonschema")
-        if python is None:
-            self.skipTest("pip cannot fetch jsonschema here")
+    def speedscope(self):
+        """The folder of the published application."""
         folder = self.folder()
-        done = tracing.run([npm, "pack", "speedscope@1.24.0", "--silent"], cwd=folder)
+        done = tracing.run([self.program("npm"), "pack", "speedscope@1.24.0", "--silent"], cwd=folder)
         if done.status != 0:
             self.skipTest("npm cannot fetch speedscope here")
         with tarfile.open(os.path.join(folder, "speedscope-1.24.0.tgz")) as package:
-            schema = package.extractfile("package/dist/release/file-format-schema.json").read()
-        with open(os.path.join(folder, "schema.json"), "wb") as file:
-            file.write(schema)
+            package.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+        return os.path.join(folder, "package", "dist", "release")
+
+    def test_in_speedscope(self):
+        """It opens its own format, and three more of ours."""
+        page = os.path.join(tracing.BUILD, "analyzer", "html", "page")
+        if not os.path.exists(os.path.join(page, "node_modules")):
+            self.skipTest("built without the page: no npm")
+        files = {self.export("speedscope"): "speedscope json file", self.export("perfetto"): "Trace Event Format profile",
+                 self.export("pprof", suffix=".pb.gz"): "protobuf encoded pprof file", self.export("folded"): "collapsed stack format"}
+        environment = tracing.plain_environment(PAGE=page, CHROMIUM=self.program("chromium"),
+                                                SPEEDSCOPE=os.path.join(self.speedscope(), "index.html"))
+        done = tracing.run([self.program("node"), os.path.join(os.path.dirname(os.path.abspath(__file__)), "speedscope.mjs"), *files],
+                           environment)
+        self.assertEqual(done.status, 0, done.stderr)
+        told = [json.loads(line) for line in done.stdout.splitlines()]
+        self.assertEqual([(one["file"], one["as"], one["troubles"]) for one in told], [(path, kind, []) for path, kind in files.items()])
+        self.assertTrue(all(one["title"].endswith(" - speedscope") for one in told), told)
+        self.assertIn("live_bytes (1/", told[0]["shown"])
+        self.assertIn("phases", told[1]["shown"])
+
+    def test_speedscope_by_its_schema(self):
+        python = venv_python("jsonschema==4.25.1", "import jsonschema")
+        if python is None:
+            self.skipTest("pip cannot fetch jsonschema here")
+        schema = os.path.join(self.speedscope(), "file-format-schema.json")
         check = "import json, jsonschema, sys\njsonschema.validate(*(json.load(open(path)) for path in sys.argv[1:]))\n"
         path = self.export("speedscope")
-        done = tracing.run([python, "-c", check, path, os.path.join(folder, "schema.json")])
+        done = tracing.run([python, "-c", check, path, schema])
         self.assertEqual(done.status, 0, done.stderr)
         # The schema does tell a profile from none.
         with open(path, encoding="utf-8") as file:
@@ -161,7 +181,7 @@ class ExportTest(tracing.TestCase):
         del broken["profiles"][0]["weights"]
         with open(path, "w", encoding="utf-8") as file:
             json.dump(broken, file)
-        self.assertNotEqual(tracing.run([python, "-c", check, path, os.path.join(folder, "schema.json")]).status, 0)
+        self.assertNotEqual(tracing.run([python, "-c", check, path, schema]).status, 0)
 
     # -- heaptrack
 
@@ -184,7 +204,7 @@ class ExportTest(tracing.TestCase):
     # -- over time
 
     def test_perfetto(self):
-        """The rules of the trace event format; perfetto's own reader comes from no package registry."""
+        """The rules of the trace event format. speedscope opens it (above); perfetto's own reader comes from no package registry."""
         with open(self.export("perfetto"), encoding="utf-8") as file:
             events = json.load(file)["traceEvents"]
         self.assertEqual({event["ph"] for event in events}, {"C", "M", "X"})

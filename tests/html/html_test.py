@@ -11,6 +11,9 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 
 import tracing  # noqa: E402
 
+sys.path.insert(0, os.path.join(tracing.SOURCE, "tests", "gpu"))
+import gpu  # noqa: E402
+
 DRIVE = os.path.join(tracing.SOURCE, "examples", "leaky_server", "drive.py")
 LOOK = os.path.join(os.path.dirname(os.path.abspath(__file__)), "look.mjs")
 PAGE = os.path.join(tracing.BUILD, "analyzer", "html", "page")
@@ -54,12 +57,40 @@ class HtmlTest(tracing.TestCase):
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False)
         self.assertEqual(done.returncode, 0, done.stdout)
 
+    def record_gpu(self):
+        """A session with two GPUs by the fake driver; None where GPU capture was not built."""
+        program = os.path.join(gpu.DIR, "gpu_script")
+        if not os.path.exists(program):
+            return None
+        script = ["init", "context a 0", "context b 1", "current a", f"reserve pool {32 << 30}"]
+        at = 0
+        for number, size in enumerate((2 << 20, 4 << 20, 32 << 20)):
+            script += [f"create h{number} {size} 0", f"map m{number} pool {at} h{number} {size}", f"release h{number}"]
+            at += size
+        script += ["device weights 4000000000", "fail 2", "device more 90000000000", "current b", "device z 700000000",
+                   "device y 500000000", "free y", "fail 4", "free z", "destroy b"]
+        path = os.path.join(self.folder(), "script")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("\n".join(script) + "\n")
+        session = os.path.join(self.folder(), "gpu")
+        done = tracing.run([program, path], tracing.traced_environment(session, OLLAMATRACE_CUPTI=gpu.CUPTI))
+        self.assertEqual(done.status, 0, done)
+        return session
+
+    def json(self, session):
+        path = os.path.join(self.folder(), "report.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(tracing.report(session), file)
+        return path
+
     def test_in_a_browser(self):
         before = record(self.all, "once")
-        report = os.path.join(self.folder(), "report.json")
-        with open(report, "w", encoding="utf-8") as file:
-            json.dump(tracing.report(self.session), file)
-        self.look(REPORT=self.html(self.session), JSON=report, DIFF=self.html("--baseline", before, self.session))
+        pages = {"REPORT": self.html(self.session), "JSON": self.json(self.session),
+                 "DIFF": self.html("--baseline", before, self.session)}
+        with_gpu = self.record_gpu()
+        if with_gpu is not None:
+            pages.update(GPU=self.html(with_gpu), GPU_JSON=self.json(with_gpu))
+        self.look(**pages)
 
     def test_bad_arguments(self):
         for arguments, words in ((["html", self.session], "no file to write to"), (["html", "-o", "x.html"], "no trace"),

@@ -1,5 +1,6 @@
-// Looks at pages in Chromium. From html_test.py: REPORT and DIFF are pages, JSON is the report of the same session, PAGE is
-// the folder where the page was built, SCREENSHOTS gets pictures.
+// Looks at pages in Chromium. From html_test.py: REPORT and DIFF are pages, JSON is the report of the same session, GPU and
+// GPU_JSON the same of a session with GPU memory (they may be missing), PAGE is the folder where the page was built, SCREENSHOTS gets
+// pictures.
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -8,7 +9,7 @@ import { after, before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
-const { PAGE, CHROMIUM, REPORT, DIFF, JSON: REPORT_JSON, SCREENSHOTS } = process.env;
+const { PAGE, CHROMIUM, REPORT, DIFF, JSON: REPORT_JSON, GPU, GPU_JSON, SCREENSHOTS } = process.env;
 const require = createRequire(join(PAGE, 'any.js'));
 const { chromium } = require('playwright-core');
 const axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
@@ -40,6 +41,11 @@ async function close(page) {
   await page.close();
 }
 
+// What a finger would miss: controls in sight that are less than 44 pixels high.
+const smallTargets = (page) => page.evaluate(() => [...document.querySelectorAll('button, select, input, summary, a, tr[data-place]')]
+  .filter((one) => one.checkVisibility() && !one.matches('.skip') && (one.closest('label:has([type="checkbox"])') ?? one).getBoundingClientRect().height < 43.5)
+  .map((one) => one.outerHTML.slice(0, 100)));
+
 const shownGroups = async (page) => Number((await page.textContent('#shown')).split(' ')[0].replaceAll(',', ''));
 const cell = (page, row, column) => page.textContent(`#groups tr[data-place="${row}"] td[data-column="${column}"]`);
 const blamed = (group) => group.frames[group.blamed_frame];
@@ -51,8 +57,26 @@ test('the top says in one sentence what keeps the memory', async () => {
   const leaks = await page.textContent('#verdicts li:first-child');
   assert.match(leaks, /^leak /);
   // In sight without scrolling.
-  assert.ok((await page.locator('#verdicts').boundingBox()).y < 300);
+  assert.ok((await page.locator('#verdicts').boundingBox()).y < 500);
   await close(page);
+});
+
+test('the first thing below it is the function that leaks, how much a request, and the way to its evidence', async () => {
+  for (const size of [{ width: 1440, height: 1000 }, { width: 390, height: 844 }]) {
+    const page = await open(REPORT, size);
+    const [first] = report.groups;
+    const answer = page.locator('#answer button').first();
+    const { y, height } = await answer.boundingBox();
+    assert.ok(y + height < size.height, 'in sight without scrolling');
+    const text = await answer.textContent();
+    assert.match(text, /^\+[\d.]+ KiB per request/);
+    assert.ok(text.includes(blamed(first).function.split('(')[0]), text);
+    assert.ok(text.includes(`leaks.cc:${blamed(first).line}`), text);
+    assert.equal(await page.locator('#answer button').count(), 3);
+    await answer.click();
+    assert.ok((await page.textContent('dialog[open]')).includes(first.evidence[0]));
+    await close(page);
+  }
 });
 
 test('the table has the groups of the report, in its order', async () => {
@@ -125,7 +149,7 @@ test('a click on the flame graph zooms in, and the table follows', async () => {
   assert.ok(await width(leak) < chart / 2);
   await page.locator(`#flame g.frame[aria-label*="${leak}"]`).first().click();
   assert.ok(await width(leak) > chart * 0.95);
-  assert.match(await page.textContent('#all-stacks'), /^1 groups below the chosen frame/);
+  assert.match(await page.textContent('#all-stacks'), /^1 stack below the chosen frame/);
   assert.match(await cell(page, 0, 'function'), /MakeTableOnce/);
   await page.click('#unzoom');
   assert.ok(await width(leak) < chart / 2);
@@ -175,6 +199,7 @@ test('a brush over the timeline makes the whole page tell of that time', async (
   assert.match(await page.textContent('#shown'), / live at /);
   const within = await cell(page, 0, 'live');
   assert.notEqual(within, before);
+  assert.match(await page.textContent('#processes'), /live on the heap then/);
   const [from, to] = [await page.inputValue('#from'), await page.inputValue('#to')];
   await page.click('#whole');
   assert.equal(await cell(page, 0, 'live'), before);
@@ -217,14 +242,57 @@ test('what changed since a baseline', async () => {
   await close(plain);
 });
 
+test('GPU ledgers, and what only refers to memory is nobody\'s', { skip: !GPU }, async () => {
+  const page = await open(GPU);
+  const gpu = JSON.parse(readFileSync(GPU_JSON, 'utf8'));
+  const [process] = gpu.processes;
+  for (const ledger of process.gpu) {
+    const heading = `GPU ${ledger.device}`;
+    const row = await page.locator(`#gpu .scroll[aria-label*="${heading}"] tr`, { hasText: { device: 'device memory', virtual: 'cuMemCreate',
+      'address-space': 'addresses reserved', mapped: 'physical memory mapped' }[ledger.domain] }).first().textContent();
+    assert.ok(row.includes(ledger.allocations.toLocaleString('en-US')), `${ledger.domain}: ${row}`);
+  }
+  const text = await page.textContent('#gpu');
+  assert.match(text, /GPU 0: 3\.76 GiB live/);
+  assert.match(text, /Of 32\.0 GiB of addresses reserved, 38\.0 MiB are mapped \(0\.12 %\)\. Physical memory: 38\.0 MiB, all of it mapped/);
+  assert.match(text, /668 MiB in 1/);
+  assert.match(text, /Failed: 1 allocation, 1 free/);
+  const live = gpu.groups.filter((group) => group.counts_as_memory).reduce((total, group) => total + group.live_bytes, 0);
+  assert.equal(live, gpu.session.live_bytes);
+  assert.ok((await page.textContent('#shown')).includes(`${(live / 2 ** 30).toFixed(2)} GiB live`), await page.textContent('#shown'));
+  await page.selectOption('#kind', 'gpu');
+  assert.equal(await shownGroups(page), Number((await page.locator('#groups table').getAttribute('aria-rowcount'))) - 1);
+  await page.selectOption('#kind', 'host');
+  assert.ok(await shownGroups(page) > 0);
+  await close(page);
+});
+
+test('what NVML saw beside the ledgers', async () => {
+  const GiB = 2 ** 30;
+  const ledger = { device: 0, domain: 'device', memory: true, live_bytes: GiB, live_blocks: 1, peak_bytes: GiB, allocations: 1, frees: 0,
+    implicitly_freed: { blocks: 0, bytes: 0 }, rounding_bytes: 2 ** 20 };
+  const device = { device: 0, samples: 9, total_bytes: 80 * GiB, used_bytes: 5 * GiB, process_bytes: 3 * GiB, traced_bytes: GiB, module_bytes: 0,
+    residual: { first: GiB, last: 2 * GiB, bytes_per_hour: 2 ** 20, bytes_per_hour_low: 0, bytes_per_hour_high: 2 ** 21,
+      stages: [{ stage: 'context', count: 1, bytes: GiB }, { stage: 'library', count: 1, bytes: GiB }] } };
+  const [first] = report.processes;
+  const page = await open(write('nvml.html', { ...synthetic(10, (index) => `f${index}`), processes: [{ ...first, gpu: [ledger], gpu_devices: [device] }] }));
+  const text = await page.textContent('#gpu');
+  assert.match(text, /5\.00 GiB of 80\.0 GiB in use, 3\.00 GiB by this process, 1\.00 GiB of it traced/);
+  assert.match(text, /Not traced: 2\.00 GiB, 1\.00 GiB at first, \+1\.00 MiB per hour/);
+  assert.match(text, /first use of libraries.*1\.00 GiB/);
+  assert.match(text, /Estimate: 1\.00 MiB more/);
+  await close(page);
+});
+
 for (const [width, height] of [[1440, 1000], [390, 844]]) {
   for (const scheme of ['light', 'dark']) {
     test(`${width} pixels wide, ${scheme}: it fits, and no rule of accessibility is broken`, async () => {
       const page = await open(REPORT, { width, height, scheme });
       assert.ok(await page.evaluate(() => document.documentElement.scrollWidth) <= width);
       await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'] }));
+      const { violations } = await page.evaluate(() => window.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
       assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ html, failureSummary }) => `${html} ${failureSummary}`).join(' | ')}`), []);
+      if (width < 640) assert.deepEqual(await smallTargets(page), []);
       await page.screenshot({ path: join(SCREENSHOTS, `report-${width}-${scheme}.png`), fullPage: true });
       await page.click('#groups tr[data-place="0"]');
       await page.evaluate(axe);

@@ -3,7 +3,7 @@ import { select } from 'd3-selection';
 import flamegraph from 'd3-flame-graph';
 import { bytes, count, percent } from './format.js';
 import { element } from './dom.js';
-import { kMetrics } from './model.js';
+import { countsAsMemory, kMetrics } from './model.js';
 import { StackTrie } from './trie.js';
 
 const kLeast = 1 / 1500;  // of the width: about a pixel
@@ -37,8 +37,8 @@ export class FlameView {
     this.help = element('p', { class: 'note' });
     body.append(
       element('div', { class: 'controls' },
-        element('label', {}, 'Width ', this.metrics),
-        element('label', {}, this.turn, ' from the allocating function outwards'),
+        element('label', {}, 'Show ', this.metrics),
+        element('label', {}, this.turn, ' Reverse: the allocating function on top'),
         this.back),
       this.help, this.chart, this.details);
     new ResizeObserver(() => {
@@ -81,7 +81,7 @@ export class FlameView {
       for (const index of this.indices) {
         // Blocks of file mappings and reservations are no memory.
         const group = model.groups[index];
-        if (group.mapping === null || group.mapping === 'anonymous') {
+        if (countsAsMemory(group)) {
           values[index] = Math.max(0, model.value(group, metric, state.window));
         }
       }

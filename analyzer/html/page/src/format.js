@@ -31,6 +31,15 @@ export function seconds(value) {
   return hours < 48 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
+// Moments of a time axis whose marks are `step` seconds apart: "20 s", "2:30", "1:05:00".
+export function clock(value, step, longest) {
+  if (longest < 120) return `${value.toFixed(step >= 1 ? 0 : Math.min(6, Math.ceil(-Math.log10(step))))} s`;
+  const two = (number) => String(Math.floor(number)).padStart(2, '0');
+  if (longest < 7200) return `${Math.floor(value / 60)}:${two(value % 60)}`;
+  if (longest < 172800) return `${Math.floor(value / 3600)}:${two((value % 3600) / 60)}:${two(value % 60)}`;
+  return `${Math.floor(value / 86400)} d ${Math.floor((value % 86400) / 3600)} h`;
+}
+
 export function percent(part, whole) {
   if (!whole) return '0 %';
   const share = (100 * part) / whole;

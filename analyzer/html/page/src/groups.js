@@ -7,11 +7,11 @@ const kNarrow = matchMedia('(max-width: 40rem)');
 const rowHeight = () => (kNarrow.matches ? 58 : 34);
 const kAhead = 8;
 
-const rate = (value, unit) => (value ? `${bytes(value)}/${unit}` : null);
+const rate = (value, unit) => (value ? `${bytes(value)} per ${unit}` : null);
 
 // Whichever rate is known.
 export function rateOf(group) {
-  return rate(group.bytes_per_request, 'request') ?? rate(group.bytes_per_hour, 'h') ?? '';
+  return rate(group.bytes_per_request, 'request') ?? rate(group.bytes_per_hour, 'hour') ?? '';
 }
 
 export class GroupsView {
@@ -61,7 +61,7 @@ export class GroupsView {
   choose(groups) {
     this.chosen = groups;
     this.only.hidden = groups === null;
-    if (groups) this.only.textContent = `${count(groups.size)} groups below the chosen frame; show all`;
+    if (groups) this.only.textContent = `${this.model.many(groups.size)} below the chosen frame; show all`;
     this.#sort();
   }
 
@@ -100,7 +100,7 @@ export class GroupsView {
     for (let place = first; place < last; ++place) shown.push(this.#row(place));
     this.rows.replaceChildren(gap(first), ...shown, gap(this.sorted.length - last));
     if (this.sorted.length === 0) {
-      this.rows.replaceChildren(element('tr', {}, element('td', { colspan: this.columns.length }, 'No group passes the filters.')));
+      this.rows.replaceChildren(element('tr', {}, element('td', { colspan: this.columns.length }, 'None passes the filters.')));
     }
     if (focused !== undefined) this.#focus(Number(focused));
   }

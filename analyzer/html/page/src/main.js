@@ -1,13 +1,16 @@
 // Puts the page together: one state, and views that show what it lets through.
 import { readData } from './data.js';
+import { showAnswer } from './answer.js';
 import { showDetails } from './details.js';
 import { element } from './dom.js';
 import { FlameView } from './flame.js';
 import { bytes, count, percent, processName, seconds } from './format.js';
+import { showGpu } from './gpu.js';
 import { GroupsView } from './groups.js';
 import { countsAsMemory, isFiltered, kNoFilter, Model } from './model.js';
-import { showAccounting, showCoverage, showCycles, showDiff, showFragmentation, showGpu, showProcesses } from './sections.js';
+import { showAccounting, showCoverage, showCycles, showDiff, showFragmentation, showProcesses } from './sections.js';
 import { TimelineView } from './timeline.js';
+import { isBad, kVerdictWords } from './verdicts.js';
 import './style.css';
 
 const byId = (id) => document.getElementById(id);
@@ -24,7 +27,7 @@ function showHead(model) {
     session.start_time ? `Recorded ${session.start_time.slice(0, 16).replace('T', ' ')} UTC` : '',
     lasted, `${count(report.processes.length)} ${report.processes.length === 1 ? 'process' : 'processes'}`,
     session.requests ? `${count(session.requests)} requests` : '',
-    `${bytes(session.live_bytes)} live in ${count(session.groups)} groups`,
+    `${bytes(session.live_bytes)} live in ${model.many(model.liveGroups)}`,
     report.coverage.complete ? '' : 'NOT COMPLETE, see below',
   ].filter(Boolean).join(' · ');
 }
@@ -40,11 +43,11 @@ function showVerdicts(model, onChoose) {
     sums.set(group.verdict, sum);
   }
   const whole = [...sums.values()].reduce((total, sum) => total + sum.bytes, 0);
-  const bad = (verdict) => ['leak', 'growth-per-request', 'retained-after-unload'].includes(verdict);
-  const order = [...sums].sort(([a, x], [b, y]) => bad(b) - bad(a) || y.bytes - x.bytes);
+  const order = [...sums].sort(([a, x], [b, y]) => isBad(b) - isBad(a) || y.bytes - x.bytes);
   byId('verdicts').replaceChildren(...order.map(([verdict, sum]) => element('li', {},
     element('button', { type: 'button', 'data-verdict': verdict, onclick: () => onChoose(verdict) },
-      element('strong', {}, verdict), ` ${bytes(sum.bytes)}`, element('small', {}, ` ${percent(sum.bytes, whole)}, ${count(sum.groups)} groups`)))));
+      element('strong', {}, verdict), ` ${bytes(sum.bytes)}`, element('small', {}, ` ${percent(sum.bytes, whole)}, ${model.many(sum.groups)}`),
+      element('small', { class: 'words' }, kVerdictWords[verdict] ?? '')))));
 }
 
 class Page {
@@ -57,10 +60,12 @@ class Page {
       this.set({ verdict: byId('verdict').value });
       byId('groups').scrollIntoView({ block: 'start' });
     });
-    this.groups = new GroupsView(this.model, body('groups'), (index) => showDetails(this.model, index, byId('details')));
+    const open = (index) => showDetails(this.model, index, byId('details'));
+    showAnswer(this.model, byId('answer'), open);
+    this.groups = new GroupsView(this.model, body('groups'), open);
     this.flame = new FlameView(this.model, body('flame'), (groups) => this.groups.choose(groups));
     this.timeline = new TimelineView(this.model, body('time'), (window) => this.set({ window }));
-    showProcesses(report, body('processes'));
+    showProcesses(report, body('processes'), null);
     byId('accounting').hidden = !showAccounting(report, body('accounting'));
     byId('fragmentation').hidden = !showFragmentation(report, body('fragmentation'));
     byId('gpu').hidden = !showGpu(report, body('gpu'));
@@ -70,6 +75,7 @@ class Page {
       showDiff(diff, body('diff'));
       byId('diff').hidden = false;
     }
+    byId('groups-title').textContent = `All ${this.model.noun}, ranked`;
     this.#filters();
     this.#sections();
     this.set({});
@@ -78,6 +84,7 @@ class Page {
   set(change) {
     Object.assign(this.state, change);
     const { model, state } = this;
+    if ('window' in change) showProcesses(model.report, body('processes'), state.window);
     const indices = model.filter(state);
     this.groups.chosen = null;
     this.groups.only.hidden = true;
@@ -91,7 +98,7 @@ class Page {
     for (const index of indices) {
       if (countsAsMemory(model.groups[index])) live += model.value(model.groups[index], 'live', state.window);
     }
-    byId('shown').textContent = `${count(indices.length)} of ${count(model.groups.length)} groups, ${bytes(live)} live${
+    byId('shown').textContent = `${count(indices.length)} of ${model.many(model.groups.length)}, ${bytes(live)} live${
       state.window ? ` at ${seconds(model.times[state.window[1]])}` : ''}`;
   }
 

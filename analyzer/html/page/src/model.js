@@ -1,5 +1,5 @@
 // The report, prepared for questions; and the page's state. No DOM here: tests run it in node.
-import { baseName, frameName, processName } from './format.js';
+import { baseName, count, frameName, processName } from './format.js';
 
 const kHostDomains = new Set(['heap', 'mapping', 'break']);
 
@@ -16,8 +16,11 @@ export const kMetrics = {
     help: 'Unused bytes of pages that survivors keep from being returned, at the last memory map' },
 };
 
-// A file mapping or a reservation keeps no memory.
-export const countsAsMemory = (group) => group.mapping === null || group.mapping === 'anonymous';
+// GPU domains that refer to memory of others, or are merely counted.
+const kReferring = new Set(['graph', 'graph-exec', 'address-space', 'mapped', 'registered', 'imported']);
+
+// A file mapping or a reservation keeps no memory. Of a group, or of a domain in the timeline.
+export const countsAsMemory = ({ domain, mapping }) => (mapping === null || mapping === 'anonymous') && !kReferring.has(domain);
 
 // [index, level, index, level, ...] to a level for each moment; null where the process did not live.
 export function expandCurve(changes, length) {
@@ -61,6 +64,8 @@ export class Model {
     this.frames = report.frames;
     this.groups = report.groups;
     this.processes = report.processes;
+    this.noun = { function: 'functions', module: 'modules', thread: 'threads' }[report.session?.group_by] ?? 'stacks';
+    this.liveGroups = this.groups.filter((group) => group.live_blocks > 0 && countsAsMemory(group)).length;
     for (const group of this.groups) {
       group.isHost = kHostDomains.has(group.domain);
       group.blamed = group.frames.length ? this.frames[group.frames[group.blamed_frame ?? 0]] : null;
@@ -71,6 +76,11 @@ export class Model {
     this.frameText = this.frames.map((frame) =>
       `${frame.function ?? ''}\n${frame.file ?? ''}\n${frame.module ?? ''}`.toLowerCase());
     this.pins = this.#pins();
+  }
+
+  // "1 stack", "2 stacks".
+  many(groups) {
+    return `${count(groups)} ${groups === 1 ? this.noun.slice(0, -1) : this.noun}`;
   }
 
   #processesOf(group) {

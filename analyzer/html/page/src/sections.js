@@ -1,5 +1,5 @@
 // The parts of the page that only tell: processes, accounting, fragmentation, GPU, cycles, coverage, diff.
-import { baseName, bytes, count, frameName, framePlace, percent, processName, seconds } from './format.js';
+import { baseName, bytes, count, frameName, framePlace, percent, processName, seconds, shortName } from './format.js';
 import { element, number, table } from './dom.js';
 
 const size = (value) => number(bytes(value));
@@ -8,7 +8,7 @@ function blamedText(pin) {
   if (pin.blamed_frame === null || !pin.frames.length) return '(no stack)';
   const frame = pin.frames[pin.blamed_frame];
   const place = framePlace(frame);
-  return `${frameName(frame)}${place ? ` (${baseName(place)})` : ''}`;
+  return `${shortName(frameName(frame))}${place ? ` (${baseName(place)})` : ''}`;
 }
 
 // One bar of coloured parts; parts without bytes are left out.
@@ -20,23 +20,31 @@ function bar(label, parts, whole) {
     style: { 'flex-grow': value / whole } })));
 }
 
-export function showProcesses(report, body) {
+// The heap of a process at a moment of the timeline; null where it did not live.
+function heapAt(report, process, moment) {
+  const row = report.timeline.processes.find((one) => one.process === process);
+  return row?.domains.find(({ domain }) => domain === 'heap')?.live_bytes[moment] ?? null;
+}
+
+// `window`: as Model's.
+export function showProcesses(report, body, window) {
   const children = report.processes.map(() => []);
   const roots = [];
   report.processes.forEach((process, index) => (process.parent === null ? roots : children[process.parent]).push(index));
   const item = (index) => {
     const process = report.processes[index];
     const end = { running: 'runs', killed: 'killed, or left by _exit as Go programs do' }[process.end] ?? process.end;
+    const live = window ? heapAt(report, index, window[1]) : process.host.live_bytes;
     return element('li', {},
       element('details', { open: true },
-        element('summary', {}, element('strong', {}, processName(process)), ` ${bytes(process.host.live_bytes)} live on the heap, `,
-          `peak ${bytes(process.host.peak_bytes)}`, process.memory.rss_anon !== null ? `, RssAnon ${bytes(process.memory.rss_anon)}` : '',
+        element('summary', {}, element('strong', {}, processName(process)), live === null ? ' did not live then; ' : ` ${bytes(live)} live on the heap${window ? ' then' : ''}, `,
+          `peak ${bytes(process.host.peak_bytes)}`, process.memory.rss_anon !== null ? `, in RAM (RssAnon) ${bytes(process.memory.rss_anon)}` : '',
           `; ${seconds(process.start)} to ${seconds(process.last)}, ${end}`,
           process.lost_events ? element('em', {}, ` ${count(process.lost_events)} events lost`) : ''),
         element('p', { class: 'command' }, process.argv.join(' ') || process.exe),
         children[index].length ? element('ul', { class: 'tree' }, children[index].map(item)) : ''));
   };
-  body.append(element('ul', { class: 'tree' }, roots.map(item)));
+  body.replaceChildren(element('ul', { class: 'tree' }, roots.map(item)));
 }
 
 export function showAccounting(report, body) {
@@ -79,6 +87,19 @@ function heapMap(heap, pins) {
     'aria-label': `Map of ${heap.name}: ${heap.map.cells.length} cells of ${bytes(heap.map.cell_bytes)}` }, cells);
 }
 
+const kLargeHeap = 0.05;  // of what all heaps keep
+
+function showHeap(heap, pins) {
+  const pages = heap.pages_by_use.reduce((a, b) => a + b, 0);
+  return element('div', {},
+    element('h4', {}, `${heap.name}: ${bytes(heap.held)} of ${bytes(heap.size)} in memory, largest free run ${bytes(heap.largest_free_run)}`),
+    heapMap(heap, pins),
+    pages > 0 && element('div', { class: 'use', role: 'img',
+      'aria-label': `Pages by use: ${heap.pages_by_use.map((value, index) => `${kUse[index]} ${count(value)}`).join(', ')}` },
+    heap.pages_by_use.map((value, index) => value > 0 && element('span', { class: `use-${index}`, title: `${count(value)} pages ${kUse[index]} in use`,
+      style: { 'flex-grow': value / pages } }, value / pages > 0.08 ? kUse[index] : ''))));
+}
+
 export function showFragmentation(report, body) {
   const host = report.fragmentation?.host ?? [];
   for (const one of host) {
@@ -89,17 +110,14 @@ export function showFragmentation(report, body) {
         `malloc_trim would return ${bytes(one.trimmable)} now, and ${bytes(one.released_by_all)} more without the blocks of the stacks below.`,
         one.exact ? '' : ' (which pages are in memory is known in part only)'),
       element('p', { class: 'note' }, 'The maps show each heap by address: the darker a square, the more of it is in use; a coloured one is kept in memory by little, and the colour tells in the table below by whom; an empty one is not in memory. The bars are its pages by use.'));
-    for (const heap of one.heaps.filter(({ held }) => held > 0).slice(0, 8)) {
-      const pages = heap.pages_by_use.reduce((a, b) => a + b, 0);
-      body.append(element('h4', {}, `${heap.name}: ${bytes(heap.held)} of ${bytes(heap.size)} in memory, largest free run ${bytes(heap.largest_free_run)}`));
-      const map = heapMap(heap, one.pins);
-      if (map) body.append(map);
-      if (pages > 0) {
-        body.append(element('div', { class: 'use', role: 'img',
-          'aria-label': `Pages by use: ${heap.pages_by_use.map((value, index) => `${kUse[index]} ${count(value)}`).join(', ')}` },
-        heap.pages_by_use.map((value, index) => value > 0 && element('span', { class: `use-${index}`, title: `${count(value)} pages ${kUse[index]} in use`,
-          style: { 'flex-grow': value / pages } }, value / pages > 0.08 ? kUse[index] : ''))));
-      }
+    const heaps = one.heaps.filter(({ held }) => held > 0);
+    const large = heaps.filter(({ held }, index) => index === 0 || held >= kLargeHeap * one.held);
+    const small = heaps.filter((heap) => !large.includes(heap));
+    body.append(...large.map((heap) => showHeap(heap, one.pins)));
+    if (small.length) {
+      body.append(element('details', {},
+        element('summary', {}, `${count(small.length)} small ${small.length === 1 ? 'heap' : 'heaps'} more, ${bytes(small.reduce((total, { held }) => total + held, 0))} in memory`),
+        small.slice(0, 20).map((heap) => showHeap(heap, one.pins))));
     }
     if (one.pins.length) {
       body.append(table(`Who pins pages of ${processName(process)}`, ['Stack', number('Blocks'), number('Bytes'), number('Pages'), number('Pins'), number('Would be released')],
@@ -108,13 +126,6 @@ export function showFragmentation(report, body) {
     }
   }
   return host.length > 0;
-}
-
-export function showGpu(report, body) {
-  const rows = report.processes.flatMap((process) => process.gpu.map((one) => [
-    processName(process), one.device ?? '–', one.domain, size(one.live_bytes), size(one.peak_bytes)]));
-  if (rows.length) body.append(table('GPU memory by kind', ['Process', 'Device', 'Kind', number('Live'), number('Peak')], rows));
-  return rows.length > 0;
 }
 
 export function showCycles(report, body) {
@@ -136,14 +147,23 @@ export function showCycles(report, body) {
   return report.phases.length + report.cycles.length + report.orphans.length > 0;
 }
 
+const kSources = { dwarf: 'debug information', go: 'Go\u2019s table', symtab: 'symbol table', dynsym: 'exported symbols', none: 'nowhere' };
+
 export function showCoverage(report, body) {
   const { coverage } = report;
   body.append(element('p', {}, coverage.complete ? 'Complete: nothing was lost, damaged or left out.'
     : `Not complete: ${count(coverage.lost_events)} events lost, ${count(coverage.damaged_chunks)} damaged chunks, ${count(coverage.unreadable_traces)} unreadable traces, ${count(coverage.unmatched_frees)} frees of unknown blocks.`));
   if (coverage.notes.length) body.append(element('ul', {}, coverage.notes.map((note) => element('li', {}, note))));
   if (coverage.modules_without_lines.length) {
-    body.append(table('Modules whose frames could not be named fully', ['Module', 'State', 'Names from', 'Why'],
-      coverage.modules_without_lines.map((module) => [module.path, module.state, module.symbols, module.message ?? ''])));
+    const modules = coverage.modules_without_lines;
+    const missing = modules.filter(({ state }) => state === 'no-file' || state === 'build-id-differs');
+    if (missing.length) {
+      body.append(element('p', { class: 'warn' }, `The files of ${count(missing.length)} modules were not there: run \u201collama-leakview symbolize\u201d where they are, then make this page again.`));
+    }
+    body.append(element('details', {},
+      element('summary', {}, `${count(modules.length)} modules whose frames could not be named fully, with file and line`),
+      table('Modules whose frames could not be named fully', ['Module', 'Names from', 'Why'], modules.map((module) =>
+        [module.path, kSources[module.symbols] ?? module.symbols, module.message ?? 'no debug information']))));
   }
 }
 

@@ -1,10 +1,14 @@
 // Live bytes over time, with phases as bands and a brush that filters the page.
 import uPlot from 'uplot';
-import { bytes, processName, seconds } from './format.js';
+import { bytes, clock, processName, seconds } from './format.js';
 import { element } from './dom.js';
+import { countsAsMemory } from './model.js';
 
 const kHeight = 260;
 const kMostProcesses = 6;
+// Between the marks of the time axis, in seconds.
+const kSteps = [...[1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1].flatMap((power) => [power, 2 * power, 5 * power]),
+  ...[10, 15, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 432000, 864000]];
 
 const colourOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -42,7 +46,7 @@ export class TimelineView {
     this.whole = element('button', { type: 'button', id: 'whole', hidden: true, onclick: () => this.#choose(null) }, 'Whole session');
     this.phases = element('div', { class: 'phases' });
     body.append(
-      element('p', { class: 'note' }, 'Drag over the chart to select a time: the page then tells of it. In mode survivors, blocks that died young are not in the curves.'),
+      element('p', { class: 'note' }, 'Live bytes. Drag over the chart to select a time: the page then tells of it. What was freed soon after it was allocated is not in the curves (in mode full it is).'),
       this.chart,
       element('div', { class: 'controls' }, element('label', {}, 'From ', this.from, ' s'), element('label', {}, 'to ', this.to, ' s'), this.whole),
       this.phases);
@@ -62,15 +66,14 @@ export class TimelineView {
   #series() {
     const { times, processes, report } = this.model;
     const length = times.length;
-    const memory = (one) => one.mapping === null || one.mapping === 'anonymous';
     const rows = report.timeline.processes.map((one) => ({
       name: processName(processes[one.process]),
-      live: sum(one.domains.filter(memory).map((domain) => domain.live_bytes), length),
+      live: sum(one.domains.filter(countsAsMemory).map((domain) => domain.live_bytes), length),
       rss: one.rss_anon,
     }));
     const series = [
       { label: 'live, all processes', values: sum(rows.map((row) => row.live), length), colour: '--line-0', width: 2 },
-      { label: 'RssAnon, all processes', values: sum(rows.map((row) => row.rss), length), colour: '--line-1', dash: [6, 4] },
+      { label: 'in RAM (RssAnon), all processes', values: sum(rows.map((row) => row.rss), length), colour: '--line-1', dash: [6, 4] },
     ];
     if (rows.length > 1) {
       rows.sort((a, b) => Math.max(...b.live.map((level) => level ?? 0)) - Math.max(...a.live.map((level) => level ?? 0)));
@@ -97,23 +100,25 @@ export class TimelineView {
     this.plot = new uPlot({
       width: this.chart.clientWidth || 300,
       height: kHeight,
+      padding: [null, 24, null, null],  // the last mark's text
       cursor: { drag: { x: true, y: false, setScale: false } },
       scales: { x: { time: false }, y: { range: (_, low, high) => [Math.min(0, low ?? 0), (high ?? 1) * 1.05 || 1] } },
       axes: [
-        { ...axis, values: (_, splits) => splits.map((split) => seconds(split)) },
+        { ...axis, space: 54, incrs: kSteps, values: (_, splits, __, ___, step) => splits.map((split) => clock(split, step, times.at(-1))) },
         { ...axis, size: 76, values: (_, splits) => splits.map((split) => bytes(split)),
           incrs: Array.from({ length: 45 }, (_, power) => 2 ** power) },
       ],
       series: [
-        { label: 'at', value: (_, value) => (value === null ? '–' : seconds(value)) },
+        { label: 'Time', value: (_, value) => (value === null ? '' : seconds(value)) },
         ...series.map(({ label, colour, width, dash }) => ({
           label, dash, width: width ?? 1, stroke: colourOf(colour), points: { show: false },
-          value: (_, value) => bytes(value),
+          value: (_, value) => (value === null || value === undefined ? '' : bytes(value)),
         })),
       ],
       hooks: {
         drawClear: [(plot) => this.#bands(plot, report.phases, false)],
         draw: [(plot) => this.#bands(plot, report.phases, true)],
+        setCursor: [(plot) => this.chart.classList.toggle('pointed', plot.cursor.idx !== null && plot.cursor.idx !== undefined)],
         setSelect: [(plot) => {
           if (plot.select.width < 3) return this.#choose(null);
           this.#select(plot.posToVal(plot.select.left, 'x'), plot.posToVal(plot.select.left + plot.select.width, 'x'));
