@@ -140,9 +140,10 @@ std::vector<std::string> GpuText(const ReportProcess& process) {
   std::vector<std::string> lines;
   const ReportGpu& gpu = process.gpu;
   if (gpu.ledgers.empty() && gpu.failed_allocations + gpu.failed_frees == 0) return lines;
-  lines.push_back(absl::StrCat("GPU memory of ", Clean(process.name), " [", process.pid,
-                               "]: ", Bytes(gpu.live_bytes), " live; capture ", gpu.capture,
-                               gpu.where.empty() ? "" : absl::StrCat(" by ", Clean(gpu.where))));
+  lines.push_back(absl::StrCat(
+      "GPU memory of ", Clean(process.name), " [", process.pid, "]: ", Bytes(gpu.live_bytes),
+      " live; capture ", gpu.capture,
+      gpu.capture != "active" || gpu.where.empty() ? "" : absl::StrCat(" by ", Clean(gpu.where))));
   if (!gpu.ledgers.empty()) AddLedgers(gpu, lines);
   AddVirtual(gpu, lines);
   AddRounding(gpu, lines);
