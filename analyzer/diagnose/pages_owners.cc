@@ -135,7 +135,7 @@ class OwnerSearch {
     for (const MemoryArea& area : map_.areas) {
       if (area.kind == AreaKind::kStack) painting_.Paint(area.begin, area.end, Owner::kMainStack);
     }
-    std::vector<Stack> known = {{layout_.page_bytes, kUsualStackBytes - layout_.page_bytes}};
+    std::vector<Stack> known = {{layout_.page_bytes, kUsualStackBytes}};
     std::vector<uint64_t> threads = map_.threads;
     std::sort(threads.begin(), threads.end());
     uint64_t floor = 0;  // the end of the stack below

@@ -66,14 +66,10 @@ Stay LookAtGenerations(const GroupHistory& history, double from_seconds) {
   if (early < 1 || middle < 1) return stay;
   stay.early = early_live / early_born;
   stay.middle = middle_live / middle_born;
-  if (stay.middle <= 0) {
-    // Both gone: everything that is not very young is.
-    stay.known = true;
-    stay.ratio = 0;
-    return stay;
-  }
   stay.known = true;
-  stay.ratio = stay.early / stay.middle;
+  // Without a live one in the middle: both gone, as is everything that is not very young; or only
+  // old ones stay, of which nothing is gone either.
+  stay.ratio = stay.middle > 0 ? stay.early / stay.middle : stay.early > 0 ? 1 : 0;
   return stay;
 }
 
@@ -537,7 +533,10 @@ class Diagnoser {
       return absl::StrCat(Bytes(kept), " of it were left after ",
                           left.size() == 1 ? std::string("the unload")
                                            : absl::StrCat("the last of ", left.size(), " unloads"),
-                          ", which freed ", Percent(std::max(0.0, fell)));
+                          // What died young is in no curve.
+                          fell <= 0 && stats_.folded_pairs > 0
+                              ? std::string()
+                              : absl::StrCat(", which freed ", Percent(std::max(0.0, fell))));
     });
     if (loading) Say("it was allocated while the model was loaded, and not by requests");
     if (accumulates) {

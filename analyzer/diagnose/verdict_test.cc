@@ -238,6 +238,17 @@ TEST(Verdict, ScratchOfManySizes) {
   EXPECT_VERDICT(story.Tell(), "cache");
 }
 
+TEST(Verdict, TableThatIsLookedUpAgain) {
+  // What is there already is allocated, found and freed: recorded, as in mode full. No cache: what
+  // stayed is old.
+  Story story(500);
+  for (size_t i = 0; i < 500; ++i) {
+    const uint64_t block = story.Alloc(story.In(i), 56);
+    if (i >= 90) story.Free(story.In(i) + 1e-5, block);
+  }
+  EXPECT_VERDICT(story.Tell(), "high-water");
+}
+
 TEST(Verdict, FullCacheWhoseFreesAreRecorded) {
   Story story(300);
   std::deque<uint64_t> entries;

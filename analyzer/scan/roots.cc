@@ -13,6 +13,9 @@ namespace {
 
 constexpr uint8_t kReadWrite = 3;
 constexpr uint64_t kRedZone = 128;  // System V ABI for x86-64
+// glibc's struct pthread at the end of a thread's stack (2304 bytes in 2.36, aligned to 64), behind
+// its thread-local storage.
+constexpr uint64_t kThreadControlBlock = 2304 + 64;
 
 bool IsCLibrary(const std::string& path) {
   const absl::string_view name = absl::string_view(path).substr(path.rfind('/') + 1);
@@ -102,7 +105,11 @@ class RootSearch {
     };
     const bool lives = range.owner == Owner::kMainStack ||
                        std::any_of(layout_.map.threads.begin(), layout_.map.threads.end(), within);
-    if (lives) Add(range.begin, range.end);
+    // libc keeps the stacks of threads that ended for the next ones, each with its control block:
+    // of what lies there, that alone is still used. It holds the thread's result until somebody
+    // joins it.
+    const uint64_t length = range.end - range.begin;
+    Add(lives ? range.begin : range.end - std::min(length, kThreadControlBlock), range.end);
   }
 
   void AddFile(const MemoryArea& area) {

@@ -10,12 +10,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 
 import tracing
 
 PACKAGE = "xllamacpp==2026.10.11549"
+PLANTED_LEAK = os.path.join(tracing.BUILD, "tests", "programs", "libplanted_leak.so")
 MAIN = os.path.join(os.path.dirname(os.path.abspath(__file__)), "serve_tiny_model.py")
 
 
@@ -103,3 +105,15 @@ class Server:
 
     def stop(self, how=tracing.signal.SIGTERM):
         return tracing.end_process(self.process, how)
+
+
+def serve(command, environment, log, session, requests, prompt, how=tracing.signal.SIGTERM):
+    """Starts the server, asks it for `requests` completions of prompt(number), marks each in the session, ends it; its pid."""
+    with Server(command, environment, log) as server:
+        with open(os.path.join(session, "marks.jsonl"), "a", encoding="utf-8") as marks:
+            for number in range(requests):
+                server.complete(prompt(number))
+                marks.write(json.dumps({"t": time.monotonic_ns(), "mark": "request"}) + "\n")
+                marks.flush()
+        server.stop(how)
+    return server.pid

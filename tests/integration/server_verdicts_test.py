@@ -7,13 +7,11 @@ import hashlib
 import json
 import os
 import re
-import time
 
 import llama_server
 import tracing
 
 REQUESTS = 120
-PLANTED_LEAK = os.path.join(tracing.BUILD, "tests", "programs", "libplanted_leak.so")
 PLANTED_BYTES = 3000
 UNBOUNDED = ("leak", "growth-per-request")
 
@@ -32,17 +30,11 @@ class ServerVerdictsTest(tracing.TestCase):
         environment = tracing.traced_environment(session, **settings)
         environment["LD_PRELOAD"] = ":".join([tracing.LIB, *preload])
         command = [self.python, llama_server.MAIN, self.model, *options]
-        with llama_server.Server(command, environment, os.path.join(self.folder(), "log")) as server:
-            with open(os.path.join(session, "marks.jsonl"), "a", encoding="utf-8") as marks:
-                for number in range(REQUESTS):
-                    server.complete(prompt(number))
-                    marks.write(json.dumps({"t": time.monotonic_ns(), "mark": "request"}) + "\n")
-                    marks.flush()
-            server.stop(how)
+        pid = llama_server.serve(command, environment, os.path.join(self.folder(), "log"), session, REQUESTS, prompt, how)
         report = tracing.report(session)
         self.assert_nothing_lost(report)
         self.assertEqual(report["session"]["requests"], REQUESTS)
-        return [group for group in report["groups"] if group["pid"] == server.pid]
+        return [group for group in report["groups"] if group["pid"] == pid]
 
     def prompt_cache(self, groups):
         return [group for group in groups
@@ -73,7 +65,7 @@ class ServerVerdictsTest(tracing.TestCase):
 
     def test_planted_leak(self):
         """Beside a growing prompt cache, whose entries are ten times as large."""
-        groups = self.serve(self.distinct, preload=[PLANTED_LEAK], PLANTED_LEAK_BYTES=str(PLANTED_BYTES))
+        groups = self.serve(self.distinct, preload=[llama_server.PLANTED_LEAK], PLANTED_LEAK_BYTES=str(PLANTED_BYTES))
         first = min(groups, key=lambda group: group["rank"])
         text = json.dumps(first, indent=1)
         self.assertEqual(first["verdict"], "leak", text)

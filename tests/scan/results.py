@@ -27,6 +27,8 @@ Left out: what ends in another way than by main's return, or waits for something
 
 # Why the two differ, where they do.
 WHY = {
+    "lost_blocks threads_that_ended": "all 16 are lost; valgrind takes what the last thread's thread-local storage held, "
+                                      "in a stack that libc keeps, for a pointer",
     "exactness churn": "addresses of the walk's last blocks in a dead part of a frame",
     "exactness threads_in_turn": "addresses of the last thread's blocks left in registers and dead frames",
     "exactness threads_together": "addresses left in the same way",

@@ -25,6 +25,10 @@ LEFT_BEHIND = {
 }
 LARGEST_LEFT_BEHIND = 3000  # bytes
 
+# Where it is known what is lost, and valgrind misses some of it: the last thread's thread-local storage lies in a stack that
+# libc keeps for the next thread, and valgrind takes what it held for a pointer.
+KNOWN = {"threads_that_ended": (16, 8 * 1000 + 8 * 2000 + 2 * sum(range(8)))}
+
 # Of tests/programs; RESULTS.md has all of them.
 PROGRAMS = ("alloc_in_tls", "debug_frame", "dlclose_reuse", "linked_allocator", "longjmp", "vfork_allocate")
 
@@ -38,6 +42,10 @@ class ValgrindTest(tracing.TestCase):
                 command = [os.path.join(scan_run.BIN, program), scenario, *more]
                 ours, theirs = scan_run.scan_lost(command), scan_run.valgrind_lost(command)
                 print(f"{program} {scenario}: {ours[0]} blocks, {ours[1]} bytes lost; valgrind {theirs[0]}, {theirs[1]}")
+                if scenario in KNOWN:
+                    self.assertEqual(ours, KNOWN[scenario])
+                    self.assertIn(theirs[0], (ours[0], ours[0] - 1))
+                    continue
                 left = LEFT_BEHIND.get(scenario, 0) if more else 0
                 self.assertLessEqual(abs(ours[0] - theirs[0]), left, (ours, theirs))
                 self.assertLessEqual(abs(ours[1] - theirs[1]), left * LARGEST_LEFT_BEHIND, (ours, theirs))
