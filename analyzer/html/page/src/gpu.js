@@ -24,10 +24,15 @@ const kStages = {
   graphs: 'executable graphs', other: 'nothing that was seen',
 };
 
+// The last part is what nobody uses.
 function bar(parts, whole) {
-  return element('div', { class: 'stacked', role: 'img', 'aria-label': parts.map(({ name, value }) => `${name} ${bytes(value)}`).join(', ') },
-    parts.map(({ name, value }, index) => value > 0 && element('span', { class: `part part-${index}`, title: `${name}: ${bytes(value)}`,
-      style: { 'flex-grow': value / whole } }, value / whole > 0.12 ? name : '')));
+  const colour = (index) => (index + 1 === parts.length ? 'unused' : `part-${index}`);
+  return element('div', {},
+    element('div', { class: 'stacked', role: 'img', 'aria-label': parts.map(({ name, value }) => `${name} ${bytes(value)}`).join(', ') },
+      parts.map(({ name, value }, index) => value > 0 && element('span', { class: `part ${colour(index)}`, title: `${name}: ${bytes(value)}`,
+        style: { 'flex-grow': value / whole } }))),
+    element('p', { class: 'note legend' }, parts.map(({ name, value }, index) =>
+      element('span', {}, element('i', { class: `swatch ${colour(index)}` }), `${name} ${bytes(value)}`))));
 }
 
 function ledgers(rows, caption) {
