@@ -103,7 +103,7 @@ GroupHistory MakeGroupHistory(const SessionHistory& session, const ProcessHistor
       sums.live[process.series.GenerationOfTime(stack->oldest_ns)] += stack->live_bytes;
     }
     AddStats(*stack, history.stats);
-    const DeathAges::Counts& ages = process.death_ages.Of(stack->row);
+    const DeathAges::Counts ages = process.death_ages.Of(stack->row);
     for (size_t i = 0; i < ages.size(); ++i) history.death_ages[i] += ages[i];
   }
   history.over_time = CurveOverTime(session, process, sums);

@@ -1,6 +1,7 @@
 #include "analyzer/replay/group_series.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace ollamatrace {
@@ -81,80 +82,53 @@ void GroupSeries::FindCell(uint64_t time_ns) {
 void GroupSeries::Flush(Row& row) {
   if (row.cell == kNoCell) return;
   if (row.delta == 0 && row.born == 0) return;
-  const auto store = [&] {
-    if (row.store != 0 && row.store % 2 == 0) {
-      AddToDense(row.store / 2, row.cell, row.delta, row.born);
-      return;
-    }
-    if (row.store == 0) {
-      if (free_sparse_.empty()) {
-        row.store = static_cast<uint32_t>(sparse_.size() * 2 + 1);
-        sparse_.emplace_back();
-      } else {
-        row.store = free_sparse_.back() * 2 + 1;
-        free_sparse_.pop_back();
-        sparse_[row.store / 2] = Sparse();
-      }
-    }
-    const uint32_t index = row.store / 2;
-    for (size_t i = 0; i < 4; ++i) {
-      Sparse& sparse = sparse_[index];
-      if (sparse.cells[i] != row.cell && sparse.cells[i] != kNoCell) continue;
-      sparse.cells[i] = row.cell;
-      sparse.delta[i] += row.delta;
-      sparse.born[i] += row.born;
-      return;
-    }
-    const uint32_t dense = NewDense();  // this may change all cells, row.cell too
-    for (size_t i = 0; i < 4; ++i) {
-      const Sparse& sparse = sparse_[index];
-      if (sparse.cells[i] == kNoCell) continue;  // it has become one with another
-      AddToDense(dense, sparse.cells[i], sparse.delta[i], sparse.born[i]);
-    }
-    AddToDense(dense, row.cell, row.delta, row.born);
-    free_sparse_.push_back(index);
-    row.store = dense * 2;
+  if (row.list == 0) {
+    row.list = static_cast<uint32_t>(lists_.size());
+    lists_.emplace_back();
+  }
+  std::vector<Change>& list = lists_[row.list];
+  // Times come in their order, nearly.
+  const auto place = [&] {
+    auto it = list.end();
+    while (it != list.begin() && std::prev(it)->cell >= row.cell) --it;
+    return it;
   };
-  store();
+  auto it = place();
+  const bool known = it != list.end() && it->cell == row.cell;
+  if (!known && list.size() >= kFewCells && row.busy == 0) {
+    row.busy = 1;
+    CountBusyRow();  // this may change all cells, row.cell too
+    it = place();
+  }
+  if (it == list.end() || it->cell != row.cell) it = list.insert(it, {0, 0, row.cell});
+  it->delta += row.delta;
+  it->born += row.born;
   row.delta = 0;
   row.born = 0;
 }
 
-void GroupSeries::AddToDense(size_t dense, Cell cell, uint64_t delta, uint64_t born) {
-  uint64_t* const words = &dense_[dense * Stride()];
-  const size_t time_slot = cell >> 8, request_slot = cell & 0xff;
-  words[time_slot] += delta;
-  if (request_slot < request_limit_) words[time_limit_ + request_slot] += delta;
-  words[time_limit_ + request_limit_ + (time_slot >> generation_bits_)] += born;
-}
-
-uint32_t GroupSeries::NewDense() {
-  if (dense_.empty()) dense_.resize(Stride());
-  if (dense_.size() * sizeof(uint64_t) > kMaxDenseBytes && time_limit_ > kLeastTimeSlots) {
+void GroupSeries::CountBusyRow() {
+  ++busy_rows_;
+  if (busy_rows_ * SlotsOfARow() > kMaxBusySlots && time_limit_ > kLeastTimeSlots) {
     HalveLimits();
   }
-  const size_t dense = dense_.size() / Stride();
-  dense_.resize(dense_.size() + Stride());
-  return static_cast<uint32_t>(dense);
 }
 
-// `merge(cell)` is the cell of now that holds what was in `cell`; of dense rows, the halves of the
-// axes are merged by the callers.
+// `merge(cell)` is the cell of now that holds what was in `cell`; it keeps their order.
 template <typename Merge>
 void GroupSeries::Remap(const Merge& merge) {
-  for (Sparse& sparse : sparse_) {
-    Sparse merged;
+  for (std::vector<Change>& list : lists_) {
     size_t used = 0;
-    for (size_t i = 0; i < 4; ++i) {
-      if (sparse.cells[i] == kNoCell) continue;
-      const Cell cell = merge(sparse.cells[i]);
-      size_t at = 0;
-      while (at < used && merged.cells[at] != cell) ++at;
-      if (at == used) merged.cells[used++] = cell;
-      merged.delta[at] += sparse.delta[i];
-      merged.born[at] += sparse.born[i];
+    for (const Change& change : list) {
+      const Cell cell = merge(change.cell);
+      if (used == 0 || list[used - 1].cell != cell) {
+        list[used++] = {change.delta, change.born, cell};
+        continue;
+      }
+      list[used - 1].delta += change.delta;
+      list[used - 1].born += change.born;
     }
-    sparse = merged;
+    list.resize(used);
   }
   for (Row& row : rows_) {
     if (row.cell != kNoCell) row.cell = merge(row.cell);
@@ -164,31 +138,15 @@ void GroupSeries::Remap(const Merge& merge) {
   cell_end_ = 0;
 }
 
-namespace {
-
-void MergePairs(uint64_t* words, size_t count) {
-  for (size_t i = 0; i < count / 2; ++i) words[i] = words[2 * i] + words[2 * i + 1];
-  for (size_t i = count / 2; i < count; ++i) words[i] = 0;
-}
-
-}  // namespace
-
 void GroupSeries::DoubleTime() {
   ++shift_;
   time_used_ = (time_used_ + 1) / 2;
-  for (size_t at = 0; at < dense_.size(); at += Stride()) {
-    MergePairs(&dense_[at], time_limit_);
-    MergePairs(&dense_[at + time_limit_ + request_limit_], kGenerations);
-  }
   Remap([](Cell cell) { return (cell >> 9) << 8 | (cell & 0xff); });
 }
 
 void GroupSeries::DoubleRequests() {
   ++request_shift_;
   request_used_ = (request_used_ + 1) / 2;
-  for (size_t at = 0; at < dense_.size(); at += Stride()) {
-    MergePairs(&dense_[at + time_limit_], request_limit_);
-  }
   Remap([](Cell cell) {
     const Cell slot = cell & 0xff;
     return slot == kRequestSlots ? cell : (cell & ~Cell{0xff}) | slot / 2;
@@ -198,20 +156,9 @@ void GroupSeries::DoubleRequests() {
 
 // The same times and requests in half as many slots.
 void GroupSeries::HalveLimits() {
-  const size_t rows = dense_.size() / Stride(), stride = Stride();
-  const size_t old_time = time_limit_, old_requests = request_limit_;
   time_limit_ /= 2;
   request_limit_ /= 2;
   --generation_bits_;  // the generations stay what they are
-  std::vector<uint64_t> dense(rows * Stride());
-  for (size_t row = 0; row < rows; ++row) {
-    const uint64_t* const from = &dense_[row * stride];
-    uint64_t* const to = &dense[row * Stride()];
-    for (size_t i = 0; i < old_time; ++i) to[i / 2] += from[i];
-    for (size_t i = 0; i < old_requests; ++i) to[time_limit_ + i / 2] += from[old_time + i];
-    std::copy_n(from + old_time + old_requests, kGenerations, to + time_limit_ + request_limit_);
-  }
-  dense_ = std::move(dense);
   ++shift_;
   time_used_ = (time_used_ + 1) / 2;
   ++request_shift_;
@@ -253,24 +200,7 @@ void GroupSeries::AddTo(size_t row, Sums& sums) const {
   };
   const Row& last = rows_[row];
   if (last.cell != kNoCell) add(last.cell, last.delta, last.born);
-  if (last.store % 2 == 1) {
-    const Sparse& sparse = sparse_[last.store / 2];
-    for (size_t i = 0; i < 4 && sparse.cells[i] != kNoCell; ++i) {
-      add(sparse.cells[i], sparse.delta[i], sparse.born[i]);
-    }
-  } else if (last.store != 0) {
-    const uint64_t* const words = &dense_[last.store / 2 * Stride()];
-    for (size_t i = 0; i < time_used_; ++i) {
-      sums.time[i] = static_cast<int64_t>(static_cast<uint64_t>(sums.time[i]) + words[i]);
-    }
-    for (size_t i = 0; i < request_used_; ++i) {
-      sums.requests[i] =
-          static_cast<int64_t>(static_cast<uint64_t>(sums.requests[i]) + words[time_limit_ + i]);
-    }
-    for (size_t i = 0; i < generations(); ++i) {
-      sums.born[i] += words[time_limit_ + request_limit_ + i];
-    }
-  }
+  for (const Change& change : lists_[last.list]) add(change.cell, change.delta, change.born);
 }
 
 }  // namespace ollamatrace

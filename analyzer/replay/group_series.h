@@ -19,16 +19,17 @@ namespace ollamatrace {
 // is live at the end. They tell whether old blocks stay.
 //
 // Times may come in any order. Thread-compatible. Cost: an addition, while an event falls into the
-// same slots as the group's last one. Memory: 24 bytes a row, 80 more for one that changed in two
-// to five slots, 3.3 KiB for one that changed in more; when these come to more than kMaxDenseBytes,
-// all of them get half as many slots, down to an eighth. Survivors: 4 bytes a row, 256 for each
-// with more than one live block.
+// same slots as the group's last one. Memory: 24 bytes a row, and about 32 for each slot but the
+// last in which it changed. When many rows changed in more than five slots (kMaxBusySlots), all
+// get half as many slots, down to an eighth. Survivors: 4 bytes a row, 256 for each with more than
+// one live block.
 class GroupSeries {
  public:
   static constexpr size_t kTimeSlots = 256;
   static constexpr size_t kRequestSlots = 128;
   static constexpr size_t kGenerations = 32;
-  static constexpr size_t kMaxDenseBytes = size_t{32} << 20;
+  // Rows that changed in more than five slots, times the slots and generations that each may use.
+  static constexpr size_t kMaxBusySlots = size_t{4} << 20;
 
   // Earlier times count as `origin_ns`. Call before the first Add.
   void SetOrigin(uint64_t origin_ns);
@@ -49,6 +50,11 @@ class GroupSeries {
     // Wraps instead of overflowing: sizes come from the trace.
     last.delta += static_cast<uint64_t>(bytes);
     if (bytes > 0) last.born += static_cast<uint64_t>(bytes);
+  }
+
+  // An Add to this row follows soon.
+  void Prefetch(size_t row) const {
+    if (row < rows_.size()) __builtin_prefetch(&rows_[row], 1);
   }
 
   // The axes go on to `time_ns`, whether anything happened there or not.
@@ -89,15 +95,18 @@ class GroupSeries {
     uint64_t delta = 0;  // of `cell`, not stored yet
     uint64_t born = 0;
     Cell cell = kNoCell;
-    uint32_t store = 0;  // 0: none; odd: (index of sparse << 1) + 1; else index of dense << 1
+    uint32_t list : 31 = 0;  // index into lists_; 0: none
+    uint32_t busy : 1 = 0;   // it needed more than kFewCells cells once
   };
-  struct Sparse {
-    std::array<Cell, 4> cells{kNoCell, kNoCell, kNoCell, kNoCell};
-    std::array<uint64_t, 4> delta{};
-    std::array<uint64_t, 4> born{};
+  // What happened in a cell.
+  struct Change {
+    uint64_t delta = 0;
+    uint64_t born = 0;
+    Cell cell = kNoCell;
   };
+  static constexpr size_t kFewCells = 4;
 
-  size_t Stride() const { return time_limit_ + request_limit_ + kGenerations; }
+  size_t SlotsOfARow() const { return time_limit_ + request_limit_ + kGenerations; }
   uint64_t Edge(uint64_t slot) const;
   Cell CellOf(size_t time_slot, size_t request_slot) const {
     return static_cast<Cell>(time_slot << 8 | request_slot);
@@ -106,8 +115,7 @@ class GroupSeries {
   void FindCell(uint64_t time_ns);
   void SetRequestEdges();
   void Flush(Row& row);
-  void AddToDense(size_t dense, Cell cell, uint64_t delta, uint64_t born);
-  uint32_t NewDense();
+  void CountBusyRow();
   // Pairs of slots become one.
   void DoubleTime();
   void DoubleRequests();
@@ -132,9 +140,8 @@ class GroupSeries {
   uint64_t cell_end_ = 0;
 
   std::vector<Row> rows_;
-  std::vector<Sparse> sparse_{1};  // index 0 means none
-  std::vector<uint32_t> free_sparse_;
-  std::vector<uint64_t> dense_;         // Stride() words a row; the row of index 0 means none
+  std::vector<std::vector<Change>> lists_{1};  // each by cell; index 0 means none
+  size_t busy_rows_ = 0;
   std::vector<uint32_t> survivors_of_;  // by row: index into survivors_, 0: none
   std::vector<std::array<uint64_t, kGenerations>> survivors_{1};
 };

@@ -170,7 +170,7 @@ TEST(GroupSeries, ManyBusyRowsAreCoarseAndRight) {
 TEST(GroupSeries, RowsThatChangedInNeighbouringSlots) {
   GroupSeries series;
   series.SetOrigin(kOrigin);
-  constexpr size_t kRows = GroupSeries::kMaxDenseBytes / 1000;
+  constexpr size_t kRows = GroupSeries::kMaxBusySlots / 125;
   series.Add(0, kOrigin + 250 * kSecond, 1);  // sets the width of the slots
   for (size_t row = 1; row < kRows; ++row) {
     for (uint64_t slot = 0; slot < 6; ++slot) series.Add(row, kOrigin + slot * kSecond * 2, 10);

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -17,71 +16,12 @@
 #include "analyzer/replay/group_series.h"
 #include "analyzer/replay/memory_layout.h"
 #include "analyzer/replay/stack_nodes.h"
+#include "analyzer/replay/stack_table.h"
 #include "formats/gpu_records.h"
 #include "formats/read_summary.h"
 #include "formats/trace_format.h"
 
 namespace ollamatrace {
-
-inline constexpr uint64_t kNever = std::numeric_limits<uint64_t>::max();
-
-// What a mapping holds. Only anonymous ones count as memory that somebody keeps: a file's pages can
-// be dropped and read again, and a reservation (PROT_NONE) has no pages.
-enum class MappingClass : uint8_t { kAnonymous = 0, kFile = 1, kReserved = 2 };
-
-// Blocks with the same key are one group's worth of memory.
-struct StackKey {
-  StackId stack{};
-  ThreadId thread{};  // 0 unless replay was asked to tell threads apart
-  Domain domain = Domain::kHeap;
-  MappingClass mapping = MappingClass::kAnonymous;
-
-  friend bool operator==(const StackKey&, const StackKey&) = default;
-  template <typename H>
-  friend H AbslHashValue(H h, const StackKey& key) {
-    return H::combine(std::move(h), static_cast<uint32_t>(key.stack),
-                      static_cast<uint32_t>(key.thread), static_cast<uint8_t>(key.domain),
-                      static_cast<uint8_t>(key.mapping));
-  }
-};
-
-// Mode sample: figures of the heap are estimates, and these their variances. 0 for what is known.
-struct Variances {
-  double live_bytes = 0;  // bytes^2
-  double live_blocks = 0;
-  double allocations = 0;
-  double frees = 0;
-
-  void Add(const Variances& other) {
-    live_bytes += other.live_bytes;
-    live_blocks += other.live_blocks;
-    allocations += other.allocations;
-    frees += other.frees;
-  }
-};
-
-// Of the blocks that were allocated within the window.
-struct StackStats {
-  uint64_t live_bytes = 0;
-  uint64_t live_blocks = 0;
-  uint64_t allocations = 0;  // folded pairs included
-  uint64_t frees = 0;
-  uint64_t bytes = 0;          // of all allocations
-  uint64_t peak_bytes = 0;     // a lower bound in the default mode, as in DomainTotals
-  uint64_t first_ns = kNever;  // of the first and the last allocation
-  uint64_t last_ns = 0;
-  // Of `allocations`: folded away by the library, which held them for as long as they lived.
-  uint64_t folded_pairs = 0;
-  uint64_t folded_lifetime_ns = 0;  // in all
-  // Of the blocks that are live at the end.
-  uint64_t smallest = kNever;
-  uint64_t largest = 0;
-  uint64_t oldest_ns = kNever;
-  uint64_t newest_ns = 0;
-  size_t row = 0;  // in ProcessHistory::series and ::death_ages
-  Variances variances;
-  uint64_t live_drawn = 0;  // mode sample: so many blocks stand for live_blocks
-};
 
 // Of all blocks, allocated within the window or before.
 struct DomainTotals {
@@ -202,7 +142,7 @@ struct ProcessHistory {
   StackNodes nodes;
   absl::flat_hash_map<uint32_t, Module> modules;
   absl::flat_hash_map<uint32_t, std::string> thread_names;
-  absl::flat_hash_map<StackKey, StackStats> stacks;
+  StackTable stacks;
   std::map<std::pair<Domain, MappingClass>, DomainTotals> totals;
   GroupSeries series;    // of what was allocated within the window, by StackStats::row
   DeathAges death_ages;  // the same

@@ -93,7 +93,7 @@ void Replay::OnHeader(const HeaderRecord& header) {
   history_.library = std::string(View(header.library));
   history_.architecture = std::string(View(header.architecture));
   Saw(header.start_ns);
-  if (rows_.empty()) SetAxes();
+  if (history_.stacks.empty()) SetAxes();
 }
 
 void Replay::OnModule(const ModuleRecord& module) {
@@ -118,10 +118,10 @@ void Replay::Saw(uint64_t time_ns) {
 
 Replay::Row Replay::RowOf(const StackKey& key) {
   // An event is often followed by one of the same stack.
-  if (last_row_ < rows_.size() && rows_[last_row_].first == key) return last_row_;
-  const auto [it, added] = row_of_.try_emplace(key, static_cast<Row>(rows_.size()));
-  if (added) rows_.emplace_back(key, StackStats{});
-  last_row_ = it->second;
+  if (last_row_ < history_.stacks.size() && history_.stacks.Row(last_row_).first == key) {
+    return last_row_;
+  }
+  last_row_ = history_.stacks.RowOf(key);
   return last_row_;
 }
 
@@ -136,7 +136,7 @@ DomainTotals& Replay::HeapTotal() {
 
 void Replay::Born(Row row, uint64_t time_ns, uint64_t size) {
   if (row == kNoRow) return;
-  StackStats& stats = rows_[row].second;
+  StackStats& stats = StatsOf(row);
   AddTo(stats.live_bytes, size);
   ++stats.live_blocks;
   ++stats.allocations;
@@ -149,7 +149,7 @@ void Replay::Born(Row row, uint64_t time_ns, uint64_t size) {
 
 void Replay::Died(Row row, uint64_t born_ns, uint64_t time_ns, uint64_t size, bool last) {
   if (row == kNoRow) return;
-  StackStats& stats = rows_[row].second;
+  StackStats& stats = StatsOf(row);
   TakeFrom(stats.live_bytes, size);
   if (last) {
     TakeFrom(stats.live_blocks, 1);
@@ -159,7 +159,7 @@ void Replay::Died(Row row, uint64_t born_ns, uint64_t time_ns, uint64_t size, bo
   history_.series.Add(row, time_ns, static_cast<int64_t>(0 - size));
 }
 
-void Replay::Remove(Domain domain, const Block& block, uint64_t time_ns) {
+void Replay::Remove(Domain domain, const LiveBlock& block, uint64_t time_ns) {
   DomainTotals& total = domain == Domain::kHeap ? HeapTotal() : TotalOf(domain);
   RemoveBlock(total, block.size);
   if (IsGpu(domain)) RemoveBlock(history_.gpu.totals[{domain, block.device}], block.size);
@@ -177,17 +177,21 @@ void Replay::OnAlloc(const AllocRecord& alloc) {
   uint64_t size = alloc.size;
   if (estimator_ && alloc.domain == Domain::kHeap) {
     size = estimator_->Bytes(alloc.size);
-    estimator_->OnAlloc(alloc, row == kNoRow ? nullptr : &rows_[row].first);
-  }
-  const auto [it, added] = Blocks(alloc.domain).try_emplace(alloc.address);
-  if (!added) {
-    ++history_.allocs_over_live;
-    Remove(alloc.domain, it->second, alloc.time_ns);
+    estimator_->OnAlloc(alloc, row == kNoRow ? nullptr : &history_.stacks.Row(row).first);
   }
   const bool gpu = IsGpu(alloc.domain);
-  it->second = {size, alloc.time_ns, row, gpu ? DeviceOf(alloc.stack) : kNoDevice};
+  const LiveBlock block = {alloc.address, size, alloc.time_ns, row,
+                           gpu ? DeviceOf(alloc.stack) : kNoDevice};
+  LiveBlocks& blocks = Blocks(alloc.domain);
+  if (LiveBlock* const old = blocks.Find(alloc.address)) {
+    ++history_.allocs_over_live;
+    Remove(alloc.domain, *old, alloc.time_ns);
+    *old = block;
+  } else {
+    blocks.Add(block);
+  }
   AddBlock(alloc.domain == Domain::kHeap ? HeapTotal() : TotalOf(alloc.domain), size);
-  if (gpu) AddBlock(history_.gpu.totals[{alloc.domain, it->second.device}], size);
+  if (gpu) AddBlock(history_.gpu.totals[{alloc.domain, block.device}], size);
   Born(row, alloc.time_ns, size);
 }
 
@@ -195,18 +199,18 @@ void Replay::OnFree(const FreeRecord& free) {
   if (!InWindow(free.time_ns)) return;
   Saw(free.time_ns);
   if (estimator_ && free.domain == Domain::kHeap) estimator_->OnFree(free.address);
-  BlockMap& blocks = Blocks(free.domain);
-  const auto it = blocks.find(free.address);
-  if (it == blocks.end()) {
+  LiveBlocks& blocks = Blocks(free.domain);
+  LiveBlock* const block = blocks.Find(free.address);
+  if (block == nullptr) {
     // A child frees what its parent had allocated before the fork: the trace cannot know those.
     if (!history_.born_by_fork) ++history_.unmatched_frees;
     return;
   }
-  if (it->second.time_ns <= layout_.map_ns() && free.domain == Domain::kHeap) {
-    layout_.Freed(free.address, it->second.size, it->second.row, free.time_ns);
+  if (block->time_ns <= layout_.map_ns() && free.domain == Domain::kHeap) {
+    layout_.Freed(free.address, block->size, block->row, free.time_ns);
   }
-  Remove(free.domain, it->second, free.time_ns);
-  blocks.erase(it);
+  Remove(free.domain, *block, free.time_ns);
+  blocks.Remove(block);
 }
 
 // ---- Chunks of columns
@@ -222,8 +226,13 @@ void Replay::OnHeapEvents(const ColumnReader& columns) {
   if (chunk_by_record_) return TraceVisitor::OnHeapEvents(columns);
   chunk_rows_.resize(size_t{columns.entries()} + 1, kNoRow);
   chunk_blocks_.resize(size_t{columns.blocks()} + 1);
-  for (uint32_t i = 0; i < columns.count(); ++i) {
-    const ColumnEvent& event = columns.events()[i];
+  // One look at memory after the other would wait for each: all of a batch are asked for first.
+  const absl::Span<const ColumnEvent> events(columns.events(), columns.count());
+  for (const ColumnEvent& event : events) {
+    if (event.block == 0 && event.kind == ColumnEvent::Kind::kFree) heap_.Prefetch(event.address);
+  }
+  changes_.clear();
+  for (const ColumnEvent& event : events) {
     switch (event.kind) {
       case ColumnEvent::Kind::kAlloc:
         ChunkAlloc(columns, event);
@@ -232,7 +241,7 @@ void Replay::OnHeapEvents(const ColumnReader& columns) {
         if (event.block != 0) {
           ChunkFree(event);
         } else {
-          OnFree({event.time_ns, ThreadId{event.thread}, Domain::kHeap, event.address});
+          FreeOfEarlierChunk(event);
         }
         break;
       case ColumnEvent::Kind::kReplaced:
@@ -240,6 +249,41 @@ void Replay::OnHeapEvents(const ColumnReader& columns) {
         break;
     }
   }
+  DomainTotals& heap = HeapTotal();
+  for (const Change& change : changes_) {
+    if (change.is_birth) {
+      AddBlock(heap, change.size);
+      Born(change.row, change.time_ns, change.size);
+    } else {
+      RemoveBlock(heap, change.size);
+      heap_floor_ = std::min(heap_floor_, heap.live_bytes);
+      Died(change.row, change.born_ns, change.time_ns, change.size, /*last=*/true);
+    }
+  }
+}
+
+inline void Replay::Add(const Change& change) {
+  if (change.row != kNoRow) {
+    __builtin_prefetch(&history_.stacks.Row(change.row), 1);
+    history_.series.Prefetch(change.row);
+  }
+  changes_.push_back(change);
+}
+
+inline void Replay::FreeOfEarlierChunk(const ColumnEvent& event) {
+  if (!InWindow(event.time_ns)) return;
+  Saw(event.time_ns);
+  LiveBlock* const block = heap_.Find(event.address);
+  if (block == nullptr) {
+    // A child frees what its parent had allocated before the fork: the trace cannot know those.
+    if (!history_.born_by_fork) ++history_.unmatched_frees;
+    return;
+  }
+  if (block->time_ns <= layout_.map_ns()) {
+    layout_.Freed(event.address, block->size, block->row, event.time_ns);
+  }
+  Add({event.time_ns, block->time_ns, block->size, block->row, false});
+  heap_.Remove(block);
 }
 
 Replay::Row Replay::ChunkRowOf(const ColumnReader& columns, const ColumnEvent& event) {
@@ -259,21 +303,18 @@ inline void Replay::ChunkAlloc(const ColumnReader& columns, const ColumnEvent& e
     ++history_.allocs_over_live;
     ChunkBlock& block = chunk_blocks_[replaced];
     block.live = false;
-    Remove(Domain::kHeap, {columns.block(replaced).size, block.time_ns, block.row, kNoDevice},
-           event.time_ns);
+    Add({event.time_ns, block.time_ns, columns.block(replaced).size, block.row, false});
   }
   if (event.fresh) {
-    const auto it = heap_.find(event.address);
-    if (it != heap_.end()) {
+    if (LiveBlock* const block = heap_.Find(event.address)) {
       ++history_.allocs_over_live;
-      Remove(Domain::kHeap, it->second, event.time_ns);
-      heap_.erase(it);
+      Add({event.time_ns, block->time_ns, block->size, block->row, false});
+      heap_.Remove(block);
     }
   }
   const Row row = event.time_ns < options_.since_ns ? kNoRow : ChunkRowOf(columns, event);
   chunk_blocks_[event.block] = {event.time_ns, row, true};
-  AddBlock(HeapTotal(), event.size);
-  Born(row, event.time_ns, event.size);
+  Add({event.time_ns, event.time_ns, event.size, row, true});
 }
 
 inline void Replay::ChunkFree(const ColumnEvent& event) {
@@ -288,21 +329,27 @@ inline void Replay::ChunkFree(const ColumnEvent& event) {
   if (block.time_ns <= layout_.map_ns()) {
     layout_.Freed(event.address, event.size, block.row, event.time_ns);
   }
-  Remove(Domain::kHeap, {event.size, block.time_ns, block.row, kNoDevice}, event.time_ns);
+  Add({event.time_ns, block.time_ns, event.size, block.row, false});
 }
 
 void Replay::OnColumnsEnd(const ColumnReader& columns) {
+  constexpr uint32_t kAhead = 16;
   for (uint32_t i = 1; i < chunk_blocks_.size(); ++i) {
+    if (i + kAhead < chunk_blocks_.size() && chunk_blocks_[i + kAhead].live) {
+      heap_.Prefetch(columns.block(i + kAhead).address);
+    }
     const ChunkBlock& block = chunk_blocks_[i];
     if (!block.live) continue;
     const ColumnBlock& where = columns.block(i);
-    const auto [it, added] = heap_.try_emplace(where.address);
-    if (!added) {
+    const LiveBlock live = {where.address, where.size, block.time_ns, block.row, kNoDevice};
+    if (LiveBlock* const old = heap_.Find(where.address)) {
       // Not by this library: an alloc at an address that was not called fresh.
       ++history_.allocs_over_live;
-      Remove(Domain::kHeap, it->second, block.time_ns);
+      Remove(Domain::kHeap, *old, block.time_ns);
+      *old = live;
+    } else {
+      heap_.Add(live);
     }
-    it->second = {where.size, block.time_ns, block.row, kNoDevice};
   }
   chunk_blocks_.clear();
   chunk_rows_.clear();
@@ -371,7 +418,7 @@ void Replay::OnDropped(const DroppedRecord& dropped) {
   const bool before = dropped.last_ns < options_.since_ns;
   if (estimator_ && dropped.domain == Domain::kHeap) estimator_->OnDropped(dropped, before);
   if (before) return;
-  StackStats& stats = rows_[RowOf({dropped.stack, ThreadId{}, dropped.domain})].second;
+  StackStats& stats = StatsOf(RowOf({dropped.stack, ThreadId{}, dropped.domain}));
   AddTo(stats.allocations, dropped.pairs);
   AddTo(stats.frees, dropped.pairs);
   AddTo(stats.bytes, dropped.bytes);
@@ -524,13 +571,13 @@ void Replay::EstimateRounding() {
   const auto blocks = others_.find(Domain::kDevice);
   if (blocks == others_.end()) return;
   std::map<uint32_t, uint64_t> small;
-  for (const auto& [address, block] : blocks->second) {
+  blocks->second.ForEach([&](const LiveBlock& block) {
     if (block.size < kShared) {
       AddTo(small[block.device], block.size);
     } else {
       AddTo(history_.gpu.rounding_bytes[block.device], (kPage - block.size % kPage) % kPage);
     }
-  }
+  });
   for (const auto& [device, bytes] : small) {
     AddTo(history_.gpu.rounding_bytes[device], (kPage - bytes % kPage) % kPage);
   }
@@ -545,10 +592,10 @@ void Replay::TakeBackFailedFrees() {
       TakeFrom(total->allocations, calls);
       TakeFrom(total->frees, calls);
     }
-    const auto row = row_of_.find({StackId{stack}, ThreadId{}, domain});
-    if (row == row_of_.end()) continue;
-    TakeFrom(rows_[row->second].second.allocations, calls);
-    TakeFrom(rows_[row->second].second.frees, calls);
+    const auto row = history_.stacks.find({StackId{stack}, ThreadId{}, domain});
+    if (row == history_.stacks.end()) continue;
+    TakeFrom(row->second.allocations, calls);
+    TakeFrom(row->second.frees, calls);
   }
 }
 
@@ -556,13 +603,13 @@ void Replay::TakeBackFailedFrees() {
 void Replay::ForgetPinnedMappings() {
   const auto pinned = others_.find(Domain::kPinned);
   if (pinned == others_.end()) return;
-  for (const auto& [address, block] : pinned->second) {
+  pinned->second.ForEach([&](const LiveBlock& block) {
     const uint64_t time_ns = std::max(block.time_ns, last_seen_ns_);
-    mappings_.Unmap(address, std::min(block.size, ~address),
+    mappings_.Unmap(block.address, std::min(block.size, ~block.address),
                     [&](const Mapping& mapping, uint64_t bytes, bool last) {
                       Unmapped(mapping, bytes, last, time_ns);
                     });
-  }
+  });
 }
 
 void Replay::OnEnd(const EndRecord& end) {
@@ -578,7 +625,7 @@ void Replay::FoldCounters() {
     AddPairs(TotalOf(now.domain), now);
     if (IsGpu(now.domain)) AddPairs(history_.gpu.totals[{now.domain, DeviceOf(now.stack)}], now);
     if (now.pairs <= before.pairs || now.last_ns < options_.since_ns) continue;
-    StackStats& stats = rows_[RowOf({now.stack, ThreadId{}, now.domain})].second;
+    StackStats& stats = StatsOf(RowOf({now.stack, ThreadId{}, now.domain}));
     const uint64_t pairs = now.pairs - before.pairs;
     AddTo(stats.allocations, pairs);
     AddTo(stats.frees, pairs);
@@ -594,7 +641,7 @@ void Replay::FoldCounters() {
 }
 
 void Replay::LookAt(Row row, uint64_t time_ns, uint64_t size) {
-  StackStats& stats = rows_[row].second;
+  StackStats& stats = StatsOf(row);
   stats.smallest = std::min(stats.smallest, size);
   stats.largest = std::max(stats.largest, size);
   stats.oldest_ns = std::min(stats.oldest_ns, time_ns);
@@ -604,10 +651,10 @@ void Replay::LookAt(Row row, uint64_t time_ns, uint64_t size) {
 }
 
 void Replay::LookAtBlocks() {
-  const auto look_at = [&](const BlockMap& blocks) {
-    for (const auto& [address, block] : blocks) {
+  const auto look_at = [&](const LiveBlocks& blocks) {
+    blocks.ForEach([&](const LiveBlock& block) {
       if (block.row != kNoRow) LookAt(block.row, block.time_ns, block.size);
-    }
+    });
   };
   look_at(heap_);
   for (const auto& [domain, blocks] : others_) look_at(blocks);
@@ -657,10 +704,10 @@ void Replay::SettleLayout() {
   if (!options_.keep_layout || layout_.map_ns() == 0) return;
   std::vector<LaidBlock> live;
   live.reserve(heap_.size());
-  for (const auto& [address, block] : heap_) {
-    if (block.time_ns <= layout_.map_ns()) live.push_back({address, block.size, block.row});
-  }
-  BlockMap().swap(heap_);
+  heap_.ForEach([&](const LiveBlock& block) {
+    if (block.time_ns <= layout_.map_ns()) live.push_back({block.address, block.size, block.row});
+  });
+  heap_ = LiveBlocks();
   history_.layout = layout_.Finish(page_bytes_, std::move(live), mappings_, MappingRows());
   if (!history_.layout) return;
   history_.layout->glibc_malloc = glibc_malloc_;
@@ -671,8 +718,8 @@ void Replay::SettleLayout() {
             [](const LaidModule& a, const LaidModule& b) {
               return std::tie(a.begin, a.end, a.path) < std::tie(b.begin, b.end, b.path);
             });
-  history_.layout_keys.reserve(rows_.size());
-  for (const auto& [key, stats] : rows_) history_.layout_keys.push_back(key);
+  history_.layout_keys.reserve(history_.stacks.size());
+  for (const auto& [key, stats] : history_.stacks) history_.layout_keys.push_back(key);
 }
 
 ProcessHistory Replay::Finish(const ReadSummary& summary) {
@@ -689,11 +736,8 @@ ProcessHistory Replay::Finish(const ReadSummary& summary) {
       history_.timeline.back().sample.time_ns != last_sample_.sample.time_ns) {
     history_.timeline.push_back(last_sample_);
   }
-  history_.stacks.reserve(rows_.size());
-  for (Row row = 0; row < rows_.size(); ++row) {
-    rows_[row].second.row = row;
-    history_.last_allocation_ns = std::max(history_.last_allocation_ns, rows_[row].second.last_ns);
-    history_.stacks.emplace(rows_[row].first, rows_[row].second);
+  for (const auto& [key, stats] : history_.stacks) {
+    history_.last_allocation_ns = std::max(history_.last_allocation_ns, stats.last_ns);
   }
   if (estimator_) estimator_->Apply(history_);
   history_.summary = summary;

@@ -11,6 +11,7 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "analyzer/replay/layout_recorder.h"
+#include "analyzer/replay/live_blocks.h"
 #include "analyzer/replay/mapping_table.h"
 #include "analyzer/replay/process_history.h"
 #include "analyzer/replay/sample_estimator.h"
@@ -70,16 +71,8 @@ class Replay : public TraceVisitor {
   ProcessHistory Finish(const ReadSummary& summary);
 
  private:
-  using Row = uint32_t;  // of rows_; kNoRow for a block from before the window
+  using Row = uint32_t;  // of history_.stacks; kNoRow for a block from before the window
   static constexpr Row kNoRow = ~Row{0};
-
-  struct Block {
-    uint64_t size = 0;
-    uint64_t time_ns = 0;
-    Row row = kNoRow;
-    uint32_t device = kNoDevice;  // of GPU domains
-  };
-  using BlockMap = absl::flat_hash_map<uint64_t, Block>;  // by address
 
   // A block of the chunk of columns that is being read: those that it frees again never get into
   // the map.
@@ -87,6 +80,15 @@ class Replay : public TraceVisitor {
     uint64_t time_ns = 0;
     Row row = kNoRow;
     bool live = false;  // false, too, for one that is not in the window
+  };
+
+  // What an event of a chunk of columns does: a block comes, or it goes.
+  struct Change {
+    uint64_t time_ns;
+    uint64_t born_ns;
+    uint64_t size;
+    Row row;
+    bool is_birth;
   };
 
   struct FoldedPairs {
@@ -97,15 +99,18 @@ class Replay : public TraceVisitor {
   bool InWindow(uint64_t time_ns) const { return time_ns <= options_.until_ns; }
   void Saw(uint64_t time_ns);
   Row RowOf(const StackKey& key);
-  BlockMap& Blocks(Domain domain) { return domain == Domain::kHeap ? heap_ : others_[domain]; }
+  StackStats& StatsOf(Row row) { return history_.stacks.Row(row).second; }
+  LiveBlocks& Blocks(Domain domain) { return domain == Domain::kHeap ? heap_ : others_[domain]; }
 
   DomainTotals& TotalOf(Domain domain, MappingClass mapping = MappingClass::kAnonymous);
   DomainTotals& HeapTotal();
   void Born(Row row, uint64_t time_ns, uint64_t size);
   void Died(Row row, uint64_t born_ns, uint64_t time_ns, uint64_t size, bool last);
-  void Remove(Domain domain, const Block& block, uint64_t time_ns);
+  void Remove(Domain domain, const LiveBlock& block, uint64_t time_ns);
   void ChunkAlloc(const ColumnReader& columns, const ColumnEvent& event);
   void ChunkFree(const ColumnEvent& event);
+  void FreeOfEarlierChunk(const ColumnEvent& event);
+  void Add(const Change& change);
   Row ChunkRowOf(const ColumnReader& columns, const ColumnEvent& event);
   void Unmapped(const Mapping& mapping, uint64_t bytes, bool last, uint64_t time_ns);
 
@@ -128,15 +133,14 @@ class Replay : public TraceVisitor {
   std::optional<SampleEstimator> estimator_;  // mode sample
 
   ProcessHistory history_;
-  absl::flat_hash_map<StackKey, Row> row_of_;
-  std::vector<std::pair<StackKey, StackStats>> rows_;
   Row last_row_ = kNoRow;
-  BlockMap heap_;
-  std::map<Domain, BlockMap> others_;
+  LiveBlocks heap_;
+  std::map<Domain, LiveBlocks> others_;
   // By number, of the chunk of columns that is being read.
   std::vector<ChunkBlock> chunk_blocks_;
   std::vector<Row> chunk_rows_;  // by entry; kNoRow: not known yet
   uint32_t chunk_replaced_ = 0;  // the block at whose address the next alloc is
+  std::vector<Change> changes_;  // of a batch
   bool chunk_begun_ = false;
   bool chunk_by_record_ = false;
   MappingTable mappings_;

@@ -98,10 +98,10 @@ class ReplayMemory : public testing::TestWithParam<bool> {};
 
 TEST_P(ReplayMemory, DoesNotGrowWithEvents) {
   const bool columns = GetParam();
-  const int64_t few = PeakOf({50'000, 5'000, 500, columns});
-  const int64_t many = PeakOf({1'000'000, 5'000, 500, columns});
+  const int64_t few = PeakOf({200'000, 5'000, 500, columns});
+  const int64_t many = PeakOf({2'000'000, 5'000, 500, columns});
   ASSERT_GT(few, 0);
-  // Twenty times the events. What a stack's curve over time takes is bounded, and reached by both.
+  // Ten times the events. What a stack's curve over time takes is bounded, and reached by both.
   EXPECT_LT(many, few + few / 5 + (256 << 10)) << few;
 }
 

@@ -169,7 +169,7 @@ TEST(SampleEstimator, KeepsTheRealSizes) {
   replay.OnAlloc({8, ThreadId{1}, Domain::kDevice, AllocFunction::kGpu, StackId{1}, 0x1000, 16});
   const ProcessHistory history = replay.Finish({});
   EXPECT_EQ(history.sample_bytes, kSampleBytes);
-  const StackStats& heap = history.stacks.at({StackId{1}, ThreadId{}, Domain::kHeap});
+  const StackStats& heap = history.stacks.find({StackId{1}, ThreadId{}, Domain::kHeap})->second;
   EXPECT_EQ(heap.smallest, 16u);
   EXPECT_EQ(heap.largest, 64u);
   EXPECT_EQ(heap.live_drawn, 2u);
@@ -179,10 +179,11 @@ TEST(SampleEstimator, KeepsTheRealSizes) {
   EXPECT_EQ(heap.allocations, heap.live_blocks);
   EXPECT_EQ(heap.frees, 0u);
   // All else is known.
-  const StackStats& device = history.stacks.at({StackId{1}, ThreadId{}, Domain::kDevice});
+  const StackStats& device = history.stacks.find({StackId{1}, ThreadId{}, Domain::kDevice})->second;
   EXPECT_EQ(device.live_bytes, 16u);
   EXPECT_EQ(device.variances.live_bytes, 0);
-  const StackStats& mapping = history.stacks.at({StackId{1}, ThreadId{}, Domain::kMapping});
+  const StackStats& mapping =
+      history.stacks.find({StackId{1}, ThreadId{}, Domain::kMapping})->second;
   EXPECT_EQ(mapping.live_bytes, 4096u);
   EXPECT_EQ(mapping.live_blocks, 1u);
 }
@@ -206,7 +207,7 @@ TEST(SampleEstimator, KnowsTheWindow) {
   replay.OnWeights({StackId{1}, Domain::kHeap, 1200 * kBlock, 12'000, 0, 0});
   replay.OnWeights({StackId{2}, Domain::kHeap, 7 * kBlock, 7, 0, 0});  // of no counters: ignored
   const ProcessHistory history = replay.Finish({});
-  const StackStats& stats = history.stacks.at({StackId{1}, ThreadId{}, Domain::kHeap});
+  const StackStats& stats = history.stacks.find({StackId{1}, ThreadId{}, Domain::kHeap})->second;
   EXPECT_EQ(stats.allocations, 200u);
   EXPECT_EQ(stats.frees, 200u);
   EXPECT_EQ(stats.bytes, 2000u);

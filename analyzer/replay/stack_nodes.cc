@@ -18,7 +18,7 @@ void StackNodes::Set(StackId id, const Node& node) {
   if (added) places_.push_back({StackId{}, node.module, node.address, node.exact});
   const Entry entry = {static_cast<uint32_t>(node.parent), place->second};
   if (number >= entries_.size() && number < kDenseIds + kMostIdsANode * size_) {
-    entries_.resize(size_t{number} + 1);
+    while (entries_.size() <= number) entries_.push_back(Entry());
   }
   // What was far once stays there.
   const auto far = far_.empty() ? far_.end() : far_.find(number);

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "analyzer/replay/chunked_vector.h"
 #include "formats/trace_format.h"
 
 namespace ollamatrace {
@@ -68,7 +69,7 @@ class StackNodes {
     return node;
   }
 
-  std::vector<Entry> entries_;  // by id
+  ChunkedVector<Entry, 14> entries_;  // by id
   absl::flat_hash_map<uint32_t, Entry> far_;
   std::vector<Node> places_;
   absl::flat_hash_map<std::tuple<uint64_t, uint32_t, bool>, Place> place_of_;

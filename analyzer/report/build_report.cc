@@ -83,7 +83,7 @@ bool Passes(const std::vector<std::string>& filter, const Matches& matches) {
   return filter.empty() || std::any_of(filter.begin(), filter.end(), matches);
 }
 
-using StackEntry = std::pair<const StackKey, StackStats>;
+using StackEntry = StackTable::Entry;
 
 // What the stacks of one group have in common.
 struct GroupKey {
