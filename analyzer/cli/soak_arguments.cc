@@ -103,7 +103,8 @@ std::vector<Option> RunOptions(SoakArguments& arguments) {
        [&](string_view value) { return ParsePromptKind(value, plan.prompts.kind); }},
       {"--prompt-words", "N", "of a generated prompt (default: 16)", Count(plan.prompts.words)},
       {"--prompt-file", "FILE", "prompts, one a line, in turn", Text(arguments.prompt_file)},
-      {"--plan", "FILE", "a YAML file with phases and all of the above", Text(arguments.plan_file)},
+      {"--plan", "FILE", "a YAML file with phases, or with what the options up to --cycles say",
+       Text(arguments.plan_file)},
       {"--warm-up", "TIME", "before the steady load; 0: none (default: 10s)",
        OfPhases(arguments, Time(arguments.phases.warm_up_seconds))},
       {"--duration", "TIME", "of the steady load (default: 60s)",
@@ -231,7 +232,7 @@ absl::Status ParseSoakArguments(const std::vector<std::string>& words, SoakArgum
     if (!text.ok()) return text.status();
     SoakPlan& plan = arguments.soak.plan;
     const SoakPlan untouched;
-    status = ReadPlan(first.plan_file, *text, plan);
+    status = ReadPlan(first.plan_file, *text, plan, arguments.phases);
     if (!status.ok()) return status;
     api_in_plan = plan.api != untouched.api;
   }

@@ -105,6 +105,22 @@ TEST(Cycles, WhatALoadBroughtAndAnUnloadTook) {
   EXPECT_DOUBLE_EQ(found.cycles[1].after_bytes, 2 * kMiB);
 }
 
+// The runner is killed when the unload begins, and nothing else happens until it ends.
+TEST(Cycles, RecoveredAtTheKill) {
+  SessionHistory session;
+  session.start_ns = kStart;
+  Phase(session, 1, "load");
+  Process runner(10, 1, 0.5);
+  runner.Alloc(3, 0x10, 6 << 20);
+  Phase(session, 20, "unload");
+  session.processes.push_back(runner.Killed());
+  Phase(session, 30, "end");
+  const SessionCycles found = Find(session);
+  ASSERT_THAT(found.cycles, SizeIs(1));
+  ASSERT_TRUE(found.cycles[0].recovery_seconds.has_value());
+  EXPECT_NEAR(*found.cycles[0].recovery_seconds, 0, 1e-6);
+}
+
 TEST(Cycles, NoRecovery) {
   SessionHistory session = TwoCycles();
   session.processes.erase(session.processes.begin(), session.processes.begin() + 2);

@@ -1,6 +1,8 @@
 #include "analyzer/diagnose/levels.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 
 #include "analyzer/diagnose/group_history.h"
 
@@ -39,6 +41,8 @@ HostLevels::HostLevels(const SessionHistory& session,
       moments_.insert(moments_.end(), curve.moments().begin(), curve.moments().end());
       moments_.push_back(curve.begin());
       moments_.push_back(curve.end());
+      // Then it holds nothing.
+      moments_.push_back(std::nextafter(curve.end(), std::numeric_limits<double>::infinity()));
     }
   }
   std::sort(moments_.begin(), moments_.end());

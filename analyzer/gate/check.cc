@@ -88,7 +88,9 @@ class Checker {
     CheckedBudget checked = Begin(spec);
     const Measurement& measured = measured_[spec.kind];
     const auto text = [&](double value) { return FormatBudgetValue(spec.unit, value); };
-    if (!measured.value) {
+    const bool unknown = measured.open && measured.sure <= checked.limit;
+    if (!measured.value || unknown) {
+      checked.value.reset();
       checked.outcome = Outcome::kNotMeasured;
       checked.message = absl::StrCat("not measured: ", measured.why_not);
       result_.budgets.push_back(std::move(checked));

@@ -19,7 +19,7 @@ namespace {
 
 constexpr uint64_t kLeastRequests = 20;
 constexpr size_t kLeastPoints = 8;
-constexpr double kLeastSecondsForHours = 60;
+constexpr double kLeastSecondsForHours = 58;  // a phase of a minute, as it comes out
 constexpr double kLeastIdleForHours = 10;
 constexpr uint64_t kLeastHeap = 16 << 20;
 constexpr size_t kMostParts = 10;
@@ -201,8 +201,9 @@ class Measurer {
     const uint64_t requests =
         range.size() == 0 ? 0 : Requests(range.end - 1) - Requests(range.begin);
     if (range.size() < kLeastPoints || requests < kLeastRequests) {
-      measured.why_not = report_.requests == 0
-                             ? "no requests are marked (marks.jsonl)"
+      measured.why_not = report_.requests == 0 ? "no requests are marked (marks.jsonl)"
+                         : range.size() < kLeastPoints
+                             ? absl::StrCat(load_.name, " is too short a part of the session")
                              : absl::StrCat("too few requests in ", load_.name, ": ", requests,
                                             ", it takes ", kLeastRequests);
       return;
@@ -264,9 +265,8 @@ class Measurer {
       return;
     }
     if (seconds < kLeastSecondsForHours || range.size() < kLeastPoints) {
-      measured.why_not =
-          absl::StrCat("too short: ", load_.name, " takes ", FormatSeconds(seconds),
-                       ", a rate by hour needs ", FormatSeconds(kLeastSecondsForHours));
+      measured.why_not = absl::StrCat("too short: ", load_.name, " takes ", FormatSeconds(seconds),
+                                      ", a rate by hour needs a minute");
       return;
     }
     LiveCurve curve = CountedCurve(range, kind);
@@ -286,7 +286,7 @@ class Measurer {
           if (!measured.value) {
             measured.why_not =
                 absl::StrCat("too short: NVML told for ", FormatSeconds(residual.seconds),
-                             ", a rate by hour needs ", FormatSeconds(kLeastSecondsForHours));
+                             ", a rate by hour needs a minute");
           }
           continue;
         }
@@ -392,9 +392,10 @@ class Measurer {
       const double took = cycle.recovery_seconds.value_or(cycle.settled - cycle.unload);
       if (recovery.value && took <= *recovery.value) continue;
       recovery.value = recovery.sure = took;
-      recovery.explanation = {cycle.recovery_seconds
-                                  ? what
-                                  : absl::StrCat(what, ": not recovered when the phase ended")};
+      recovery.open = !cycle.recovery_seconds;
+      recovery.why_not =
+          absl::StrCat("not recovered when the unload phase ended after ", FormatSeconds(took));
+      recovery.explanation = {what};
     }
     if (!report_.cycles.empty()) {
       const ReportCycle& last = report_.cycles.back();

@@ -22,6 +22,7 @@ struct MeasuredPart {
 struct Measurement {
   std::optional<double> value;
   double sure = 0;      // at least so much: of a rate, the lower end of its 95 % interval
+  bool open = false;    // `value` is what was seen when the session ended; it may be more
   std::string why_not;  // when there is no value
   std::vector<std::string> explanation;
   std::vector<MeasuredPart> parts;  // most first

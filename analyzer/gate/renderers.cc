@@ -55,8 +55,8 @@ std::string CheckHeadline(const CheckView& view) {
   };
   const auto broken = count(Outcome::kBroken);
   const auto measured = static_cast<std::ptrdiff_t>(budgets.size()) - count(Outcome::kNotMeasured);
-  return absl::StrCat(broken == 0 ? "no" : absl::StrCat(broken), " of ", measured,
-                      " measured budgets ", broken == 1 ? "is" : "are", " broken (", view.session,
+  return absl::StrCat(broken == 0 ? "none" : absl::StrCat(broken), " of ", measured,
+                      " measured budgets ", broken <= 1 ? "is" : "are", " broken (", view.session,
                       ", ", FormatCount(view.report.requests), " requests, ",
                       FormatSeconds(view.report.duration), ")");
 }
@@ -72,8 +72,9 @@ std::vector<std::string> StackLines(const CheckView& view, const ReportGroup& gr
   std::vector<std::string> lines;
   for (size_t i = group.blamed_frame; i < group.frames.size() && lines.size() < most; ++i) {
     const ReportFrame& frame = view.report.frames[group.frames[i]];
-    std::string line = frame.function.empty() ? absl::StrCat("0x", absl::Hex(frame.offset))
-                                              : ShortFunction(frame.function, 100);
+    std::string line = i == group.blamed_frame ? "> " : "  ";  // as in the report
+    absl::StrAppend(&line, frame.function.empty() ? absl::StrCat("0x", absl::Hex(frame.offset))
+                                                  : ShortFunction(frame.function, 100));
     if (!frame.file.empty()) {
       absl::StrAppend(&line, " ", PlaceIn(view, frame).file, ":", frame.line);
     }

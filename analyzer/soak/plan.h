@@ -58,8 +58,10 @@ struct StandardPhases {
 };
 std::vector<SoakPhase> MakePhases(const StandardPhases& standard);
 
-// Sets what the YAML `text` says. InvalidArgument begins with `name` and the line.
-absl::Status ReadPlan(const std::string& name, const std::string& text, SoakPlan& plan);
+// Sets what the YAML `text` says, which has phases of its own or figures of the standard ones.
+// InvalidArgument begins with `name` and the line.
+absl::Status ReadPlan(const std::string& name, const std::string& text, SoakPlan& plan,
+                      StandardPhases& standard);
 
 // Lines of a file of prompts; InvalidArgument names the path.
 absl::Status ReadPrompts(const std::string& path, Prompts& prompts);

@@ -34,7 +34,8 @@ Set Count(std::optional<uint64_t>& count) {
     return status;
   };
 }
-Set Time(std::optional<double>& seconds) {
+template <typename Seconds>
+Set Time(Seconds& seconds) {
   return [&seconds](const std::string& text) {
     double value = 0;
     absl::Status status = ParseSeconds(text, value);
@@ -81,7 +82,15 @@ absl::Status ReadPhase(const YamlPlace& place, const YAML::Node& node, SoakPlan&
   return absl::OkStatus();
 }
 
-absl::Status ReadRoot(const YamlPlace& place, const YAML::Node& root, SoakPlan& plan) {
+absl::Status ReadRoot(const YamlPlace& place, const YAML::Node& root, SoakPlan& plan,
+                      StandardPhases& standard) {
+  std::string standard_key;  // one that was given
+  const auto of_standard = [&](const char* key, Set set) {
+    return [&standard_key, key, set = std::move(set)](const std::string& text) {
+      standard_key = key;
+      return set(text);
+    };
+  };
   const Keys scalars = {
       {"server", [&](const std::string& text) { return ParseServerKind(text, plan.server); }},
       {"model",
@@ -104,25 +113,38 @@ absl::Status ReadRoot(const YamlPlace& place, const YAML::Node& root, SoakPlan& 
       {"prompts",
        [&](const std::string& text) { return ParsePromptKind(text, plan.prompts.kind); }},
       {"prompt-file", [&](const std::string& text) { return ReadPrompts(text, plan.prompts); }},
-      {"prompt-words", Count(plan.prompts.words)}};
-  return ReadYamlMap(place, root, "the file", {"phases"}, scalars,
-                     [&](const std::string&, const YAML::Node& list) {
-                       if (!list.IsSequence())
-                         return place.Error(list, "phases has to be a list, - name: load");
-                       plan.phases.clear();
-                       for (const YAML::Node& one : list) {
-                         absl::Status status = ReadPhase(place, one, plan);
-                         if (!status.ok()) return status;
-                       }
-                       return absl::OkStatus();
-                     });
+      {"prompt-words", Count(plan.prompts.words)},
+      {"warm-up", of_standard("warm-up", Time(standard.warm_up_seconds))},
+      {"duration", of_standard("duration", Time(standard.steady_seconds))},
+      {"requests", of_standard("requests", Count(standard.steady_requests))},
+      {"idle", of_standard("idle", Time(standard.idle_seconds))},
+      {"settle", of_standard("settle", Time(standard.settle_seconds))},
+      {"cycles", of_standard("cycles", Count(standard.cycles))}};
+  absl::Status status =
+      ReadYamlMap(place, root, "the file", {"phases"}, scalars,
+                  [&](const std::string&, const YAML::Node& list) {
+                    if (!list.IsSequence())
+                      return place.Error(list, "phases has to be a list, - name: load");
+                    plan.phases.clear();
+                    for (const YAML::Node& one : list) {
+                      absl::Status phase = ReadPhase(place, one, plan);
+                      if (!phase.ok()) return phase;
+                    }
+                    return absl::OkStatus();
+                  });
+  if (status.ok() && !plan.phases.empty() && !standard_key.empty()) {
+    return place.Error(root, absl::StrCat("there are phases, and ", standard_key,
+                                          " makes others: one or the other"));
+  }
+  return status;
 }
 
 }  // namespace
 
-absl::Status ReadPlan(const std::string& name, const std::string& text, SoakPlan& plan) {
+absl::Status ReadPlan(const std::string& name, const std::string& text, SoakPlan& plan,
+                      StandardPhases& standard) {
   return ReadYaml(name, text, [&](const YamlPlace& place, const YAML::Node& root) {
-    return ReadRoot(place, root, plan);
+    return ReadRoot(place, root, plan, standard);
   });
 }
 

@@ -46,6 +46,7 @@ TEST(Plan, ActionsOfNames) {
 
 TEST(Plan, ReadsAll) {
   SoakPlan plan;
+  StandardPhases standard;
   const absl::Status status = ReadPlan("soak.yaml",
                                        "server: llama-server\n"
                                        "model: tiny\n"
@@ -66,7 +67,7 @@ TEST(Plan, ReadsAll) {
                                        "    rate: 5\n"
                                        "  - {name: idle, duration: 90s}\n"
                                        "  - name: unload\n",
-                                       plan);
+                                       plan, standard);
   ASSERT_TRUE(status.ok()) << status;
   EXPECT_EQ(plan.server, ServerKind::kLlamaServer);
   EXPECT_EQ(plan.api, Api::kOpenAiChat);
@@ -82,7 +83,27 @@ TEST(Plan, ReadsAll) {
 
 std::string Complaint(const std::string& text) {
   SoakPlan plan;
-  return std::string(ReadPlan("s.yaml", text, plan).message());
+  StandardPhases standard;
+  return std::string(ReadPlan("s.yaml", text, plan, standard).message());
+}
+
+TEST(Plan, StandardPhasesInAFile) {
+  SoakPlan plan;
+  StandardPhases standard;
+  const absl::Status status = ReadPlan("s.yaml",
+                                       "warm-up: 20s\n"
+                                       "duration: 1h\n"
+                                       "idle: 1min\n"
+                                       "settle: 0\n"
+                                       "cycles: 3\n",
+                                       plan, standard);
+  ASSERT_TRUE(status.ok()) << status;
+  EXPECT_THAT(plan.phases, SizeIs(0));
+  EXPECT_EQ(standard.warm_up_seconds, 20);
+  EXPECT_EQ(standard.steady_seconds, 3600);
+  EXPECT_EQ(standard.idle_seconds, 60);
+  EXPECT_EQ(standard.settle_seconds, 0);
+  EXPECT_EQ(standard.cycles, 3u);
 }
 
 TEST(Plan, Mistakes) {
@@ -98,6 +119,10 @@ TEST(Plan, Mistakes) {
   EXPECT_THAT(Complaint("server: vllm\n"), HasSubstr("s.yaml:1: server: vllm: not known"));
   EXPECT_THAT(Complaint("workers: 0\n"), HasSubstr("at least 1"));
   EXPECT_THAT(Complaint("rate: often\n"), HasSubstr("not a rate"));
+  EXPECT_EQ(Complaint("warmup: 5s\n"),
+            "s.yaml:1: unknown key \"warmup\"; did you mean \"warm-up\"?");
+  EXPECT_THAT(Complaint("cycles: 2\nphases:\n  - name: load\n"),
+              HasSubstr("there are phases, and cycles makes others"));
   EXPECT_THAT(Complaint("prompt-file: /no/such\n"), HasSubstr("/no/such"));
 }
 

@@ -1,47 +1,19 @@
 """The files of examples/: each is checked as far as it can be without running it."""
 
 import configparser
-import fcntl
 import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 
 import tracing
+import validation
 
 EXAMPLES = os.path.join(tracing.SOURCE, "examples")
-# They bring the schemas of workflows, of compose files and of Kubernetes' objects.
-VALIDATOR = ["check-jsonschema==0.39.0", "kubernetes-validate==1.37.0"]
-
 
 def read(*parts):
     with open(os.path.join(EXAMPLES, *parts), encoding="utf-8") as file:
         return file.read()
-
-
-def validator():
-    """A Python with check-jsonschema; None, with the reason on stdout, when pip cannot fetch it."""
-    folder = os.path.join(tracing.BUILD, "validator-venv")
-    python = os.path.join(folder, "bin", "python")
-    check = [python, "-c", "import check_jsonschema, kubernetes_validate"]
-    with open(folder + ".lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if os.path.exists(python) and tracing.run(check).status == 0:
-            return python
-        for command in ([sys.executable, "-m", "venv", folder],
-                        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:",
-                         "--retries", "1", "--timeout", "30", *VALIDATOR], check):
-            try:
-                done = tracing.run(command)
-            except (subprocess.TimeoutExpired, OSError) as error:
-                print(f"{command[0]}: {error}")
-                return None
-            if done.status != 0:
-                print(done.stderr.decode("utf-8", "replace")[-1000:])
-                return None
-    return python
 
 
 def options_of(verb):
@@ -52,17 +24,17 @@ def options_of(verb):
 class ExamplesTest(tracing.TestCase):
 
     def validated(self, schema, *parts):
-        python = validator()
+        python = validation.python()
         if python is None:
-            self.skipTest(f"pip cannot fetch {VALIDATOR} here")
+            self.skipTest(f"pip cannot fetch {validation.PACKAGES} here")
         done = tracing.run([python, "-m", "check_jsonschema", "--builtin-schema", schema, os.path.join(EXAMPLES, *parts)])
         self.assertEqual(done.status, 0, done.stdout + done.stderr)
 
     def yaml(self, *parts):
         """A YAML file's documents, by the validator's own parser."""
-        python = validator()
+        python = validation.python()
         if python is None:
-            self.skipTest(f"pip cannot fetch {VALIDATOR} here")
+            self.skipTest(f"pip cannot fetch {validation.PACKAGES} here")
         script = "import json, sys\nfrom ruamel.yaml import YAML\n" \
                  "print(json.dumps(list(YAML(typ='safe').load_all(open(sys.argv[1])))))"
         done = tracing.run([python, "-c", script, os.path.join(EXAMPLES, *parts)])
@@ -130,7 +102,7 @@ class ExamplesTest(tracing.TestCase):
             self.assertTrue(packages & (installed | always), f"{library.decode()} is of {packages}")
 
     def test_kubernetes(self):
-        python = validator()
+        python = validation.python()
         if python is not None:
             done = tracing.run([python, "-m", "kubernetes_validate", "--strict",
                                 os.path.join(EXAMPLES, "kubernetes", "ollama.yaml")])

@@ -78,7 +78,7 @@ class LeakyServerTest(SoakCase):
     def test_clean(self):
         done = self.soak(0, *self.leaky("--stream"))
         self.assertIn("soak: done", done.stdout)
-        self.assertIn("no of ", done.stdout)
+        self.assertIn("none of ", done.stdout)
         figures = self.figures()
         self.assertEqual(figures["outcome"], "done")
         self.assertEqual(figures["server_end"], "exit code 0")
